@@ -1,0 +1,1 @@
+"""Header fields, one file a family; each class has `parse` and `__str__`."""

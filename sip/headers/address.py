@@ -1,0 +1,55 @@
+"""From, To, Contact, Route and Record-Route: name-addr with parameters (RFC 3261 section 20.10)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from sip.errors import PeerError
+from sip.headers import params as p
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """"display" <uri>;params. The URI stays text: From and To may hold any scheme."""
+
+    uri: str
+    display: str = ""
+    params: dict[str, str | None] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """Parse one address. Raises PeerError."""
+        head, *rest = p.split(text, ";")
+        display, bracket, tail = head.partition("<") if not head.startswith('"') else _quoted(head)
+        if bracket:
+            uri, closed, after = tail.partition(">")
+            if not closed or after.strip():
+                raise PeerError("an address header cannot be read")
+        else:
+            uri, display = head, ""
+        uri = uri.strip()
+        if ":" not in uri or any(c.isspace() for c in uri):
+            raise PeerError("an address header holds no URI")
+        return cls(uri, display.strip(), p.parse(rest))
+
+    def __str__(self) -> str:
+        display = f"{self.display} " if self.display else ""
+        return f"{display}<{self.uri}>{p.render(self.params)}"
+
+    @property
+    def tag(self) -> str:
+        """The tag, or nothing."""
+        return self.params.get("tag") or ""
+
+    def tagged(self, tag: str) -> Address:
+        """The same address with another tag, or none if `tag` is empty."""
+        rest = {name: value for name, value in self.params.items() if name != "tag"}
+        return Address(self.uri, self.display, rest | {"tag": tag} if tag else rest)
+
+
+def _quoted(head: str) -> tuple[str, str, str]:
+    end = 1
+    while end < len(head) and head[end] != '"':
+        end += 2 if head[end] == "\\" else 1
+    rest = head[end + 1 :].lstrip()
+    return head[: end + 1], rest[:1] if rest.startswith("<") else "", rest[1:]

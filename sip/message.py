@@ -1,0 +1,259 @@
+"""SIP messages: parsed without loss, in the order and spelling in which they came (RFC 3261 section 7).
+
+The body is a buffer of its own, so that one that holds a digit can be blanked before anything keeps the message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from sip import limits
+from sip.errors import PeerError
+from sip.headers import params as p
+from sip.headers.address import Address
+from sip.headers.via import Via
+
+_COMPACT = {
+    "i": "call-id", "m": "contact", "e": "content-encoding", "l": "content-length", "c": "content-type", "f": "from",
+    "s": "subject", "k": "supported", "t": "to", "v": "via", "o": "event", "r": "refer-to", "b": "referred-by",
+    "u": "allow-events", "x": "session-expires", "y": "identity", "d": "request-disposition", "j": "reject-contact",
+    "a": "accept-contact",
+}  # fmt: skip
+"""IANA's compact forms."""
+_TOKEN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-.!%*_+`'~")
+_SINGLE = frozenset({"call-id", "cseq", "from", "to", "max-forwards", "content-length", "content-type"})
+"""Headers that may stand once only."""
+
+REASONS = {
+    100: "Trying", 180: "Ringing", 183: "Session Progress", 200: "OK", 400: "Bad Request", 403: "Forbidden",
+    404: "Not Found", 405: "Method Not Allowed", 408: "Request Timeout", 413: "Request Entity Too Large",
+    415: "Unsupported Media Type", 416: "Unsupported URI Scheme", 420: "Bad Extension",
+    481: "Call/Transaction Does Not Exist", 482: "Loop Detected", 483: "Too Many Hops", 487: "Request Terminated",
+    488: "Not Acceptable Here", 491: "Request Pending", 500: "Server Internal Error", 501: "Not Implemented",
+    503: "Service Unavailable", 504: "Server Time-out", 505: "Version Not Supported", 513: "Message Too Large",
+}  # fmt: skip
+
+
+def canonical(name: str) -> str:
+    """Lower-case, long form."""
+    lower = name.lower()
+    return _COMPACT.get(lower, lower)
+
+
+@dataclass(slots=True)
+class Message:
+    """Headers in order, as (name, value), and the body."""
+
+    headers: list[tuple[str, str]] = field(default_factory=list)
+    body: bytearray = field(default_factory=bytearray, repr=False)
+
+    def start_line(self) -> str:
+        """The first line, without its end."""
+        raise NotImplementedError
+
+    def get(self, name: str) -> str | None:
+        """The first value of header `name` (long form), or None."""
+        wanted = name.lower()
+        for key, value in self.headers:
+            if canonical(key) == wanted:
+                return value
+        return None
+
+    def require(self, name: str) -> str:
+        """The value of header `name`. Raises PeerError where it is missing."""
+        value = self.get(name)
+        if not value:
+            raise PeerError(f"{name} is missing")
+        return value
+
+    def every(self, name: str) -> list[str]:
+        """All values of header `name`, comma lists taken apart."""
+        wanted = name.lower()
+        lines = [value for key, value in self.headers if canonical(key) == wanted]
+        return [value for line in lines for value in p.split(line, ",") if value]
+
+    def remove(self, *names: str) -> None:
+        """Take out every header of these names."""
+        gone = {name.lower() for name in names}
+        self.headers = [(key, value) for key, value in self.headers if canonical(key) not in gone]
+
+    def set(self, name: str, value: str) -> None:
+        """Put one header in the place of all of that name, at the end."""
+        self.remove(name)
+        self.headers.append((name, value))
+
+    @property
+    def call_id(self) -> str:
+        return self.require("Call-ID")
+
+    @property
+    def from_(self) -> Address:
+        return Address.parse(self.require("From"))
+
+    @property
+    def to(self) -> Address:
+        return Address.parse(self.require("To"))
+
+    @property
+    def cseq(self) -> tuple[int, str]:
+        """Number and method."""
+        number, _, method = self.require("CSeq").strip().partition(" ")
+        if not number.isdecimal() or not number.isascii() or int(number) >= 2**31 or not method.strip():
+            raise PeerError("CSeq cannot be read")
+        return int(number), method.strip()
+
+    @property
+    def via(self) -> Via:
+        """The topmost Via."""
+        vias = self.every("Via")
+        if not vias:
+            raise PeerError("Via is missing")
+        return Via.parse(vias[0])
+
+    @property
+    def content_type(self) -> str:
+        """type/subtype in lower case, without parameters; nothing where there is no body."""
+        return (self.get("Content-Type") or "").partition(";")[0].strip().lower() if self.body else ""
+
+    def put_body(self, content_type: str, body: bytes | bytearray) -> None:
+        """Set body and Content-Type together."""
+        self.remove("Content-Type", "Content-Length")
+        self.body = bytearray(body)
+        if body:
+            self.headers.append(("Content-Type", content_type))
+
+    def wipe(self) -> None:
+        """Blank the body."""
+        self.body[:] = bytes(len(self.body))
+
+    def encode(self) -> bytes:
+        """The message as it goes out, Content-Length set."""
+        lines = [self.start_line()]
+        lines += [f"{name}: {value}" for name, value in self.headers if canonical(name) != "content-length"]
+        lines += [f"Content-Length: {len(self.body)}", "", ""]
+        return "\r\n".join(lines).encode("utf-8", "surrogateescape") + self.body
+
+
+@dataclass(slots=True)
+class Request(Message):
+    """A request."""
+
+    method: str = ""
+    uri: str = ""
+
+    def start_line(self) -> str:
+        return f"{self.method} {self.uri} SIP/2.0"
+
+    def response(self, status: int, reason: str = "", tag: str = "") -> Response:
+        """A response to this request (RFC 3261 section 8.2.6), with `tag` in To where it has none."""
+        answer = Response([], bytearray(), status, reason or REASONS.get(status, "Unknown"))
+        for name in ("via", "from", "to", "call-id", "cseq"):
+            answer.headers += [(_PROPER[name], value) for key, value in self.headers if canonical(key) == name]
+        if tag and not self.to.tag:
+            answer.set("To", str(self.to.tagged(tag)))
+        return answer
+
+
+@dataclass(slots=True)
+class Response(Message):
+    """A response."""
+
+    status: int = 0
+    reason: str = ""
+
+    def start_line(self) -> str:
+        return f"SIP/2.0 {self.status} {self.reason}"
+
+
+_PROPER = {"via": "Via", "from": "From", "to": "To", "call-id": "Call-ID", "cseq": "CSeq"}
+
+
+def parse(data: bytes | bytearray | memoryview) -> Request | Response:
+    """Parse one datagram. Raises PeerError, with a status that fits where it was a request.
+
+    Octets beyond Content-Length are dropped, fewer are an error (RFC 3261 section 18.3).
+    """
+    if len(data) > limits.MESSAGE_BYTES:
+        raise PeerError("message is too large", 513)
+    head_end, body_start = _head(data)
+    if head_end > limits.HEADER_BYTES:
+        raise PeerError("headers are too large", 513)
+    try:
+        text = bytes(data[:head_end]).decode("utf-8", "surrogateescape")
+    except UnicodeDecodeError:  # pragma: no cover - surrogateescape accepts everything
+        raise PeerError("headers are not text") from None
+    lines = [line.removesuffix("\r") for line in text.lstrip("\r\n").split("\n")]
+    message = _start(lines[0])
+    message.headers = _headers(lines[1:])
+    _check(message)
+    message.body = bytearray(data[body_start:])
+    length = message.get("Content-Length")
+    if length is not None:
+        if not (length.isascii() and length.strip().isdecimal()):
+            raise PeerError("Content-Length cannot be read")
+        if int(length) > len(message.body):
+            raise PeerError("body is shorter than Content-Length")
+        del message.body[int(length) :]
+    return message
+
+
+def _head(data: bytes | bytearray | memoryview) -> tuple[int, int]:
+    head = bytes(data[: limits.HEADER_BYTES + 4])
+    at = head.find(b"\r\n\r\n")
+    if at >= 0:
+        return at, at + 4
+    at = head.find(b"\n\n")
+    if at >= 0:
+        return at, at + 2
+    if len(data) > limits.HEADER_BYTES:
+        return len(data), len(data)
+    raise PeerError("headers do not end")
+
+
+def _start(line: str) -> Request | Response:
+    first, _, rest = line.partition(" ")
+    if first.upper() == "SIP/2.0":
+        code, _, reason = rest.partition(" ")
+        if not (len(code) == 3 and code.isascii() and code.isdecimal() and 100 <= int(code) <= 699):
+            raise PeerError("status line cannot be read")
+        return Response([], bytearray(), int(code), reason)
+    uri, _, version = rest.rpartition(" ")
+    if not first or not set(first) <= _TOKEN or not uri or " " in uri.strip():
+        raise PeerError("request line cannot be read")
+    if version.upper() != "SIP/2.0":
+        raise PeerError("SIP version is not 2.0", 505)
+    return Request([], bytearray(), first, uri.strip())
+
+
+def _headers(lines: Iterable[str]) -> list[tuple[str, str]]:
+    headers: list[tuple[str, str]] = []
+    for line in lines:
+        if line[:1] in (" ", "\t"):
+            if not headers:
+                raise PeerError("first header is folded")
+            name, value = headers[-1]
+            headers[-1] = (name, f"{value} {line.strip()}".strip())
+            continue
+        name, colon, value = line.partition(":")
+        name = name.rstrip(" \t")
+        if not colon or not name or not set(name) <= _TOKEN:
+            raise PeerError("a header line cannot be read")
+        headers.append((name, value.strip()))
+        if len(headers) > limits.HEADERS:
+            raise PeerError("too many headers", 513)
+    return headers
+
+
+def _check(message: Request | Response) -> None:
+    """What every message needs (RFC 3261 section 8.1.1)."""
+    seen = [canonical(name) for name, _ in message.headers]
+    for name in _SINGLE:
+        if seen.count(name) > 1:
+            raise PeerError(f"{name} stands twice")
+    if len(message.every("Via")) > limits.VIAS:
+        raise PeerError("too many Vias", 483)
+    _ = message.via, message.from_, message.to, message.call_id
+    _, method = message.cseq
+    if isinstance(message, Request) and method != message.method:
+        raise PeerError("CSeq names another method")

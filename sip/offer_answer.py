@@ -1,0 +1,105 @@
+"""Offer and answer through the proxy (RFC 3264): each side is told of the proxy only, in codecs the proxy decodes.
+
+Nothing of a peer's description is patched through: what goes out is built anew from an allowlist.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from sip.errors import PeerError
+from sip.sdp import Media, Sdp
+
+EVENT = "telephone-event/8000"
+_AUDIO = {"PCMU/8000": "PCMU/8000", "PCMA/8000": "PCMA/8000"}
+_STATIC = {"0": "PCMU/8000", "8": "PCMA/8000"}
+"""Payload types that need no rtpmap (RFC 3551 section 6)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """Where a peer wants its audio, and in which payload types.
+
+    formats: encoding by payload type, in the peer's order; address is empty or 0.0.0.0 where it wants none.
+    """
+
+    address: str
+    port: int
+    rtcp_port: int
+    direction: str
+    formats: dict[int, str] = field(default_factory=dict)
+    fmtp: dict[int, str] = field(default_factory=dict)
+    ptime: int = 0
+    maxptime: int = 0
+    section: int = 0
+    sections: tuple[tuple[str, str], ...] = ()
+    """Kind and protocol of every m= section, for an answer with as many."""
+
+
+def read(sdp: Sdp) -> Stream:
+    """Pick the first audio section that can be anchored. Raises PeerError (488) where there is none."""
+    for position, media in enumerate(sdp.media):
+        if media.kind == "audio" and media.port and media.protocol == "RTP/AVP":
+            formats = _formats(media)
+            if any(encoding != EVENT for encoding in formats.values()):
+                return Stream(
+                    sdp.address_of(media),
+                    media.port,
+                    media.rtcp_port or media.port + 1,
+                    sdp.direction_of(media),
+                    formats,
+                    {pt: media.fmtp[str(pt)] for pt, enc in formats.items() if enc == EVENT and str(pt) in media.fmtp},
+                    media.ptime,
+                    media.maxptime,
+                    position,
+                    tuple((other.kind, other.protocol) for other in sdp.media),
+                )
+    raise PeerError("SDP offers no audio in PCMU or PCMA over RTP/AVP", 488)
+
+
+def _formats(media: Media) -> dict[int, str]:
+    found: dict[int, str] = {}
+    for number in media.formats:
+        if not (number.isascii() and number.isdecimal() and int(number) < 128):
+            continue
+        name = media.rtpmap.get(number, _STATIC.get(number, ""))
+        parts = name.split("/")
+        encoding = "/".join(parts[:2]) if len(parts) == 2 or (len(parts) == 3 and parts[2] == "1") else ""
+        encoding = encoding.upper() if encoding.upper() in _AUDIO else encoding.lower()
+        if encoding in _AUDIO or encoding == EVENT:
+            found[int(number)] = encoding
+    return found
+
+
+def offer(stream: Stream, address: str, port: int) -> Sdp:
+    """What the other side is offered when a peer offers `stream`."""
+    return Sdp([_section(stream, stream.formats, port)], address)
+
+
+def answer(stream: Stream, offered: Stream, address: str, port: int) -> Sdp:
+    """What the peer that offered `offered` is answered when the other side answers `stream`.
+
+    In the payload types of the offer, with every further section refused. Raises PeerError (488) without a codec.
+    """
+    accepted = {encoding for encoding in stream.formats.values()}
+    formats = {pt: encoding for pt, encoding in offered.formats.items() if encoding in accepted}
+    if all(encoding == EVENT for encoding in formats.values()):
+        raise PeerError("SDP answer shares no codec with the offer", 488)
+    sections = [Media(kind, 0, protocol, ["0"]) for kind, protocol in offered.sections]
+    sections[offered.section] = _section(stream, formats, port)
+    return Sdp(sections, address)
+
+
+def _section(stream: Stream, formats: dict[int, str], port: int) -> Media:
+    fmtp = {str(pt): stream.fmtp.get(pt, "0-15") for pt, encoding in formats.items() if encoding == EVENT}
+    return Media(
+        "audio",
+        port,
+        "RTP/AVP",
+        [str(pt) for pt in formats],
+        direction=stream.direction,
+        ptime=stream.ptime,
+        maxptime=stream.maxptime,
+        rtpmap={str(pt): encoding for pt, encoding in formats.items()},
+        fmtp=fmtp,
+    )

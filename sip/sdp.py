@@ -1,0 +1,134 @@
+"""Session descriptions (RFC 8866): read what a proxy for audio needs, write only what it means to say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from sip import limits
+from sip.errors import PeerError
+
+DIRECTIONS = ("sendrecv", "sendonly", "recvonly", "inactive")
+
+
+@dataclass(slots=True)
+class Media:
+    """One m= section. `formats` are payload types as text; `rtpmap` and `fmtp` by payload type."""
+
+    kind: str
+    port: int
+    protocol: str
+    formats: list[str]
+    address: str = ""
+    rtcp_port: int = 0
+    direction: str = ""
+    ptime: int = 0
+    maxptime: int = 0
+    rtpmap: dict[str, str] = field(default_factory=dict)
+    fmtp: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Sdp:
+    """A description: session-level connection and direction, and the media sections in order."""
+
+    media: list[Media]
+    address: str = ""
+    direction: str = ""
+
+    def address_of(self, media: Media) -> str:
+        """The connection address of `media` (its own or the session's)."""
+        return media.address or self.address
+
+    def direction_of(self, media: Media) -> str:
+        """The direction of `media`; sendrecv where none is said (RFC 8866 section 6.7)."""
+        return media.direction or self.direction or "sendrecv"
+
+
+def parse(body: bytes | bytearray) -> Sdp:
+    """Parse an SDP body. Raises PeerError (488)."""
+    lines = body.decode("utf-8", "replace").replace("\r\n", "\n").split("\n")
+    if len(lines) > limits.SDP_LINES:
+        raise PeerError("SDP has too many lines", 488)
+    sdp = Sdp([])
+    if not lines or lines[0].strip() != "v=0":
+        raise PeerError("SDP does not begin with v=0", 488)
+    for line in lines[1:]:
+        kind, equals, value = line.partition("=")
+        value = value.strip()
+        if not line.strip():
+            continue
+        if not equals or len(kind) != 1:
+            raise PeerError("a line of SDP cannot be read", 488)
+        media = sdp.media[-1] if sdp.media else None
+        if kind == "m":
+            sdp.media.append(_media(value))
+            if len(sdp.media) > limits.MEDIA:
+                raise PeerError("SDP has too many media sections", 488)
+        elif kind == "c":
+            address = _connection(value)
+            if media is None:
+                sdp.address = address
+            else:
+                media.address = address
+        elif kind == "a":
+            _attribute(sdp, media, value)
+    return sdp
+
+
+def _media(value: str) -> Media:
+    kind, port, protocol, *formats = [*value.split(), "", "", ""][: max(3, len(value.split()))]
+    number = port.partition("/")[0]
+    if not (number.isascii() and number.isdecimal() and int(number) < 65536 and protocol):
+        raise PeerError("m= of SDP cannot be read", 488)
+    if len(formats) > limits.FORMATS:
+        raise PeerError("m= of SDP has too many formats", 488)
+    return Media(kind, int(number), protocol, [f for f in formats if f])
+
+
+def _connection(value: str) -> str:
+    parts = value.split()
+    if len(parts) != 3 or parts[0] != "IN" or parts[1] not in ("IP4", "IP6"):
+        raise PeerError("c= of SDP cannot be read", 488)
+    return parts[2].partition("/")[0]
+
+
+def _attribute(sdp: Sdp, media: Media | None, value: str) -> None:
+    name, _, rest = value.partition(":")
+    if name in DIRECTIONS:
+        if media is None:
+            sdp.direction = name
+        else:
+            media.direction = name
+    if media is None:
+        return
+    number, _, detail = rest.partition(" ")
+    if name == "rtpmap":
+        media.rtpmap[number] = detail.strip()
+    elif name == "fmtp":
+        media.fmtp[number] = detail.strip()
+    elif name == "rtcp" and number.isascii() and number.isdecimal():
+        media.rtcp_port = int(number) & 0xFFFF
+    elif name in ("ptime", "maxptime") and rest.isascii() and rest.isdecimal() and int(rest) <= 200:
+        if name == "ptime":
+            media.ptime = int(rest)
+        else:
+            media.maxptime = int(rest)
+
+
+def write(sdp: Sdp, session: str, version: int) -> bytes:
+    """Write a description from its parts alone."""
+    family = "IP6" if ":" in sdp.address else "IP4"
+    lines = ["v=0", f"o=- {session} {version} IN {family} {sdp.address}", "s=-", f"c=IN {family} {sdp.address}", "t=0 0"]
+    for media in sdp.media:
+        lines.append(f"m={media.kind} {media.port} {media.protocol} {' '.join(media.formats) or '0'}")
+        if not media.port:
+            continue
+        for number in media.formats:
+            if number in media.rtpmap:
+                lines.append(f"a=rtpmap:{number} {media.rtpmap[number]}")
+            if number in media.fmtp:
+                lines.append(f"a=fmtp:{number} {media.fmtp[number]}")
+        lines += [f"a=ptime:{media.ptime}"] if media.ptime else []
+        lines += [f"a=maxptime:{media.maxptime}"] if media.maxptime else []
+        lines.append(f"a={media.direction or 'sendrecv'}")
+    return ("\r\n".join(lines) + "\r\n").encode()

@@ -1,0 +1,356 @@
+"""Transactions over UDP (RFC 3261 section 17, with the accepted state of RFC 6026), all timers, no clock of its own.
+
+The caller hands in what arrived and the time, takes out what is to be sent and what happened, and asks when to come
+back. State is one of five words; the tables below say what each timer does.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from sip import limits
+from sip.errors import PeerError
+from sip.headers.via import MAGIC, Endpoint, Via
+from sip.message import Request, Response
+
+T1: Final = 0.5
+T2: Final = 4.0
+T4: Final = 5.0
+"""Round trip, longest interval, longest life of a message (RFC 3261 section 17.1.1.1), seconds."""
+
+PROCEEDING, COMPLETED, CONFIRMED, ACCEPTED, TERMINATED = "proceeding", "completed", "confirmed", "accepted", "terminated"
+
+
+@dataclass(slots=True)
+class Outgoing:
+    """A datagram to send from the listening socket of `side`."""
+
+    data: bytes
+    side: str
+    to: Endpoint
+
+
+@dataclass(slots=True)
+class ServerTransaction:
+    """A request that came in and the answers to it."""
+
+    request: Request
+    side: str
+    source: Endpoint
+    reply_to: Endpoint
+    state: str = PROCEEDING
+    last: bytes = b""
+    interval: float = T1
+    owner: object = None
+    """What the layer above ties to it."""
+    timers: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def invite(self) -> bool:
+        return self.request.method == "INVITE"
+
+
+@dataclass(slots=True)
+class ClientTransaction:
+    """A request that went out and the answers to it."""
+
+    request: Request
+    side: str
+    to: Endpoint
+    branch: str
+    data: bytes = b""
+    state: str = PROCEEDING
+    provisional: bool = False
+    interval: float = T1
+    ack: bytes = b""
+    cancel_wanted: bool = False
+    owner: object = None
+    timers: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def invite(self) -> bool:
+        return self.request.method == "INVITE"
+
+
+@dataclass(slots=True)
+class RequestReceived:
+    """A new request; `transaction` is None for an ACK to a 2xx."""
+
+    request: Request
+    transaction: ServerTransaction | None
+    side: str
+    source: Endpoint
+
+
+@dataclass(slots=True)
+class ResponseReceived:
+    """A response to `transaction`: provisional, final, or a 2xx again."""
+
+    response: Response
+    transaction: ClientTransaction
+
+
+@dataclass(slots=True)
+class Cancelled:
+    """The peer cancelled its INVITE; the CANCEL itself has been answered."""
+
+    transaction: ServerTransaction
+
+
+@dataclass(slots=True)
+class AckMissing:
+    """The 2xx was repeated for 64 * T1 and never acknowledged."""
+
+    transaction: ServerTransaction
+
+
+Event = RequestReceived | ResponseReceived | Cancelled | AckMissing
+Transaction = ServerTransaction | ClientTransaction
+
+
+class TransactionLayer:
+    """All transactions of one process.
+
+    sent_by: host:port that goes into Via, by side. ids: gives a new unguessable token.
+    """
+
+    def __init__(self, sent_by: dict[str, str], ids: Callable[[], str]) -> None:
+        self._sent_by = sent_by
+        self._ids = ids
+        self._servers: dict[tuple[str, str, str, str], ServerTransaction] = {}
+        self._clients: dict[tuple[str, str], ClientTransaction] = {}
+        self._heap: list[tuple[float, int, str, Transaction]] = []
+        self._ticket = 0
+        self.outgoing: list[Outgoing] = []
+        self.events: list[Event] = []
+        self.refused = 0
+
+    def __len__(self) -> int:
+        return len(self._servers) + len(self._clients)
+
+    # Requests that come in
+
+    def receive_request(self, request: Request, side: str, source: Endpoint, now: float) -> None:
+        """Take a request from the wire: a new transaction, a repetition, an ACK or a CANCEL."""
+        via = request.via
+        key = (side, via.branch, via.sent_by, "INVITE" if request.method == "ACK" else request.method)
+        known = self._servers.get(key)
+        if request.method == "ACK":
+            if known is not None and known.state == COMPLETED:
+                known.state = CONFIRMED
+                known.timers.clear()
+                self._set(known, "I", now + T4)
+            elif known is None or known.state != CONFIRMED:
+                self.events.append(RequestReceived(request, None, side, source))
+            return
+        if known is not None:
+            if known.last and known.state != CONFIRMED:
+                self.outgoing.append(Outgoing(known.last, side, known.reply_to))
+            return
+        if not via.branch.startswith(MAGIC):
+            raise PeerError("branch is not one of RFC 3261")
+        transaction = ServerTransaction(request, side, source, via.reply_to(source))
+        _stamp(request, via, source)
+        if len(self) >= limits.TRANSACTIONS:
+            self.refused += 1
+            answer = request.response(503)
+            answer.headers.append(("Retry-After", "10"))
+            self.outgoing.append(Outgoing(answer.encode(), side, transaction.reply_to))
+            return
+        self._servers[key] = transaction
+        if request.method == "CANCEL":
+            self._cancelled(transaction, key, now)
+        else:
+            self.events.append(RequestReceived(request, transaction, side, source))
+
+    def _cancelled(self, cancel: ServerTransaction, key: tuple[str, str, str, str], now: float) -> None:
+        invite = self._servers.get((*key[:3], "INVITE"))
+        self.respond(cancel, cancel.request.response(200 if invite else 481, tag=self._ids()), now)
+        if invite is not None and invite.state == PROCEEDING:
+            self.events.append(Cancelled(invite))
+
+    def respond(self, transaction: ServerTransaction, response: Response, now: float) -> None:
+        """Answer. A second final answer is ignored: the first one stands."""
+        if transaction.state != PROCEEDING:
+            return
+        data = response.encode()
+        self.outgoing.append(Outgoing(data, transaction.side, transaction.reply_to))
+        transaction.last = data
+        if response.status < 200:
+            return
+        if not transaction.invite:
+            transaction.state = COMPLETED
+            self._set(transaction, "J", now + 64 * T1)
+        elif response.status < 300:
+            transaction.state = ACCEPTED
+            self._set(transaction, "2xx", now + T1)
+            self._set(transaction, "L", now + 64 * T1)
+        else:
+            transaction.state = COMPLETED
+            self._set(transaction, "G", now + T1)
+            self._set(transaction, "H", now + 64 * T1)
+
+    def acknowledged(self, transaction: ServerTransaction) -> None:
+        """The ACK to this transaction's 2xx has come: no more repetitions."""
+        transaction.timers.pop("2xx", None)
+        transaction.owner = None
+
+    # Requests that go out
+
+    def send(self, request: Request, side: str, to: Endpoint, now: float, owner: object = None) -> ClientTransaction:
+        """Send a request in a transaction of its own; its topmost Via is added here."""
+        branch = MAGIC + self._ids()
+        request.headers.insert(0, ("Via", f"SIP/2.0/UDP {self._sent_by[side]};branch={branch};rport"))
+        transaction = ClientTransaction(request, side, to, branch, request.encode(), owner=owner)
+        self._clients[branch, request.method] = transaction
+        self.outgoing.append(Outgoing(transaction.data, side, to))
+        self._set(transaction, "A" if transaction.invite else "E", now + T1)
+        self._set(transaction, "B" if transaction.invite else "F", now + 64 * T1)
+        return transaction
+
+    def send_ack(self, request: Request, side: str, to: Endpoint) -> bytes:
+        """Send an ACK to a 2xx, which is a transaction of its own without an answer; returns it for repetition."""
+        branch = MAGIC + self._ids()
+        request.headers.insert(0, ("Via", f"SIP/2.0/UDP {self._sent_by[side]};branch={branch};rport"))
+        data = request.encode()
+        self.outgoing.append(Outgoing(data, side, to))
+        return data
+
+    def cancel(self, transaction: ClientTransaction, now: float) -> None:
+        """Cancel an INVITE: now, or once a provisional answer allows it (RFC 3261 section 9.1)."""
+        if transaction.state != PROCEEDING or transaction.cancel_wanted and transaction.provisional:
+            return
+        transaction.cancel_wanted = True
+        if not transaction.provisional:
+            return
+        sent = transaction.request
+        request = Request([], bytearray(), "CANCEL", sent.uri)
+        request.headers = [("Via", sent.headers[0][1]), ("Max-Forwards", "70")]
+        request.headers += [(name, sent.require(name)) for name in ("From", "To", "Call-ID")]
+        request.headers += [("CSeq", f"{sent.cseq[0]} CANCEL")]
+        request.headers += [("Route", value) for value in sent.every("Route")]
+        other = ClientTransaction(request, transaction.side, transaction.to, transaction.branch, request.encode())
+        self._clients[transaction.branch, "CANCEL"] = other
+        self.outgoing.append(Outgoing(other.data, other.side, other.to))
+        self._set(other, "E", now + T1)
+        self._set(other, "F", now + 64 * T1)
+        transaction.timers.pop("B", None)
+        self._set(transaction, "cancelled", now + 64 * T1)
+
+    def receive_response(self, response: Response, now: float) -> None:
+        """Take a response from the wire; one that fits no transaction is dropped (section 18.1.2)."""
+        transaction = self._clients.get((response.via.branch, response.cseq[1]))
+        if transaction is None or transaction.state == TERMINATED:
+            return
+        status = response.status
+        if transaction.state == COMPLETED:
+            if transaction.invite and status >= 300:
+                self.outgoing.append(Outgoing(transaction.ack, transaction.side, transaction.to))
+            return
+        if transaction.state == ACCEPTED:
+            if 200 <= status < 300:
+                self.events.append(ResponseReceived(response, transaction))
+            return
+        transaction.timers.pop("A", None)
+        if status < 200:
+            transaction.provisional = True
+            if transaction.invite:
+                transaction.timers.pop("B", None)
+                if transaction.cancel_wanted:
+                    self.cancel(transaction, now)
+            else:
+                transaction.interval = T2
+        else:
+            self._final(transaction, response, now)
+        self.events.append(ResponseReceived(response, transaction))
+
+    def _final(self, transaction: ClientTransaction, response: Response, now: float) -> None:
+        transaction.timers.clear()
+        if not transaction.invite:
+            transaction.state = COMPLETED
+            self._set(transaction, "K", now + T4)
+        elif response.status < 300:
+            transaction.state = ACCEPTED
+            self._set(transaction, "M", now + 64 * T1)
+        else:
+            transaction.state = COMPLETED
+            transaction.ack = self._ack_of_refusal(transaction, response)
+            self.outgoing.append(Outgoing(transaction.ack, transaction.side, transaction.to))
+            self._set(transaction, "D", now + 64 * T1)
+
+    @staticmethod
+    def _ack_of_refusal(transaction: ClientTransaction, response: Response) -> bytes:
+        sent = transaction.request
+        ack = Request([], bytearray(), "ACK", sent.uri)
+        ack.headers = [("Via", sent.headers[0][1]), ("Max-Forwards", "70"), ("From", sent.require("From"))]
+        ack.headers += [("To", response.require("To")), ("Call-ID", sent.call_id), ("CSeq", f"{sent.cseq[0]} ACK")]
+        ack.headers += [("Route", value) for value in sent.every("Route")]
+        return ack.encode()
+
+    # Time
+
+    def _set(self, transaction: Transaction, name: str, when: float) -> None:
+        transaction.timers[name] = when
+        self._ticket += 1
+        heapq.heappush(self._heap, (when, self._ticket, name, transaction))
+
+    def get_timer(self) -> float | None:
+        """When `handle_timer` wants to be called, or None."""
+        while self._heap and self._heap[0][3].timers.get(self._heap[0][2]) != self._heap[0][0]:
+            heapq.heappop(self._heap)
+        return self._heap[0][0] if self._heap else None
+
+    def handle_timer(self, now: float) -> None:
+        """Fire what is due."""
+        while (when := self.get_timer()) is not None and when <= now:
+            _, _, name, transaction = heapq.heappop(self._heap)
+            del transaction.timers[name]
+            if isinstance(transaction, ServerTransaction):
+                self._server_timer(transaction, name, now)
+            else:
+                self._client_timer(transaction, name, now)
+
+    def _server_timer(self, transaction: ServerTransaction, name: str, now: float) -> None:
+        if name in ("G", "2xx"):
+            self.outgoing.append(Outgoing(transaction.last, transaction.side, transaction.reply_to))
+            transaction.interval = min(2 * transaction.interval, T2)
+            self._set(transaction, name, now + transaction.interval)
+            return
+        if name == "L" and "2xx" in transaction.timers:
+            self.events.append(AckMissing(transaction))
+        transaction.timers.clear()
+        transaction.state = TERMINATED
+        via = transaction.request.via
+        self._servers.pop((transaction.side, via.branch, via.sent_by, transaction.request.method), None)
+
+    def _client_timer(self, transaction: ClientTransaction, name: str, now: float) -> None:
+        if name in ("A", "E"):
+            self.outgoing.append(Outgoing(transaction.data, transaction.side, transaction.to))
+            doubled = 2 * transaction.interval
+            transaction.interval = doubled if name == "A" else min(doubled, T2)
+            self._set(transaction, name, now + transaction.interval)
+            return
+        transaction.timers.clear()
+        timed_out = transaction.state == PROCEEDING
+        transaction.state = TERMINATED
+        self._clients.pop((transaction.branch, transaction.request.method), None)
+        if timed_out:
+            self.events.append(ResponseReceived(_timeout(transaction.request), transaction))
+
+
+def _stamp(request: Request, via: Via, source: Endpoint) -> None:
+    """Write `received` and `rport` into the topmost Via of a request."""
+    stamped = str(via.received_from(source))
+    for i, (name, value) in enumerate(request.headers):
+        if name.lower() in ("via", "v"):
+            rest = value.partition(",")[2]
+            request.headers[i] = (name, f"{stamped},{rest}" if rest else stamped)
+            return
+
+
+def _timeout(request: Request) -> Response:
+    """The 408 that stands for no answer (RFC 3261 section 8.1.3.1)."""
+    return request.response(408)

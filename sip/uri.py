@@ -1,0 +1,58 @@
+"""SIP URIs (RFC 3261 section 19.1): the parts that routing needs; the rest is kept as it came."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+from sip.errors import PeerError
+
+_URI = re.compile(
+    r"(?P<scheme>sips?):(?:(?P<user>[^@\s<>]*)@)?"
+    r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(?P<port>\d{1,5}))?(?P<rest>[;?][^\s<>]*)?",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Uri:
+    """scheme:user@host:port followed by parameters and headers, `rest`, kept as they came."""
+
+    scheme: str
+    user: str
+    host: str
+    port: int | None = None
+    rest: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Uri:
+        """Parse a sip or sips URI. Raises PeerError (416 for another scheme)."""
+        match = _URI.fullmatch(text.strip())
+        if match is None:
+            scheme = text.partition(":")[0].strip().lower()
+            if scheme in ("tel", "urn", "http", "https", "im", "pres"):
+                raise PeerError("URI scheme is not sip", 416)
+            raise PeerError("URI cannot be read")
+        port = int(match["port"]) if match["port"] else None
+        if port is not None and not 0 < port < 65536:
+            raise PeerError("port of a URI is out of range")
+        return cls(match["scheme"].lower(), match["user"] or "", match["host"], port, match["rest"] or "")
+
+    def __str__(self) -> str:
+        user = f"{self.user}@" if self.user else ""
+        port = f":{self.port}" if self.port else ""
+        return f"{self.scheme}:{user}{self.host}{port}{self.rest}"
+
+    @property
+    def loose(self) -> bool:
+        """Whether the `lr` parameter is there (RFC 3261 section 19.1.1)."""
+        return any(p.partition("=")[0].lower() == "lr" for p in self.rest.partition("?")[0].split(";"))
+
+    @property
+    def number(self) -> str:
+        """The user part without its parameters: the number or extension."""
+        return self.user.partition(";")[0].partition(":")[0]
+
+    def at(self, host: str, port: int | None) -> Uri:
+        """The same user and parameters at another host."""
+        return replace(self, host=host, port=port)
