@@ -100,6 +100,14 @@ class MaskLine:
         for state in (self._known, self._expected, self._joined, self._started):
             state[slot] = 0
 
+    def cut(self, slot: int) -> None:
+        """Say that another source speaks from now on: its clock is new, a running mask goes on."""
+        self._joined[slot] = self._started[slot] = False
+
+    def cursor(self, slot: int) -> int | None:
+        """The timestamp up to which `slot` has been filled, None before its first block."""
+        return int(self._expected[slot]) if self._started[slot] else None
+
     def interrupt(self, slot: int, timestamp: int) -> None:
         """Say that the time up to `timestamp` has been filled otherwise (by a telephone-event): a mask runs there."""
         self._expected[slot] = timestamp & 0xFFFFFFFF
@@ -153,7 +161,7 @@ class MaskLine:
         started = self._started[slots]
         late = started & (delta < 0) & (delta > -_RESYNC)
         gap = ~late & ((delta != 0) | ~self._joined[slots])
-        running = started & ((self._run[slots] > 0) | (self._hang[slots] > 0) | self._cover[slots].any(axis=1))
+        running = (self._run[slots] > 0) | (self._hang[slots] > 0) | self._cover[slots].any(axis=1)
         on = slots[~late]
         self._expected[on] = timestamp[~late] + np.uint32(length)
         self._joined[on] = True

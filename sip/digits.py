@@ -27,8 +27,12 @@ def holds_digits(request: Request) -> bool:
     package = (request.get("Info-Package") or "").lower()
     if any(word in kind or word in package for word in _TYPES):
         return True
-    head = bytes(request.body[:64]).lstrip().lower()
-    return head.startswith((b"signal=", b"signal =", b"digit=", b"d="))
+    return _begins(request.body, b"signal") or _begins(request.body, b"digit") or _begins(request.body, b"d=")
+
+
+def _begins(body: bytearray, word: bytes) -> bool:
+    """Whether `body` begins with `word` in any case; looked at in place, since a slice would be a copy."""
+    return len(body) >= len(word) and all(body[i] | 0x20 == c | 0x20 for i, c in enumerate(word))
 
 
 def take(request: Request) -> Digits:
@@ -37,7 +41,7 @@ def take(request: Request) -> Digits:
     application/dtmf-relay: `Signal=5`; application/dtmf: the key alone. Other shapes give an event of -1.
     """
     body = request.body
-    start = body.find(b"=") + 1 if body[:6].lower() in (b"signal", b"digit=") else 0
+    start = body.find(b"=") + 1 if _begins(body, b"signal") or _begins(body, b"digit") else 0
     while start < len(body) and body[start] in b" \t\r\n":
         start += 1
     event = -1

@@ -169,45 +169,41 @@ class Response(Message):
 _PROPER = {"via": "Via", "from": "From", "to": "To", "call-id": "Call-ID", "cseq": "CSeq"}
 
 
-def parse(data: bytes | bytearray | memoryview) -> Request | Response:
+def parse(data: bytes | bytearray) -> Request | Response:
     """Parse one datagram. Raises PeerError, with a status that fits where it was a request.
 
-    Octets beyond Content-Length are dropped, fewer are an error (RFC 3261 section 18.3).
+    The body is copied once, into `body`; octets beyond Content-Length are dropped, fewer are an error (RFC 3261
+    section 18.3).
     """
     if len(data) > limits.MESSAGE_BYTES:
         raise PeerError("message is too large", 513)
-    head_end, body_start = _head(data)
-    if head_end > limits.HEADER_BYTES:
-        raise PeerError("headers are too large", 513)
-    try:
-        text = bytes(data[:head_end]).decode("utf-8", "surrogateescape")
-    except UnicodeDecodeError:  # pragma: no cover - surrogateescape accepts everything
-        raise PeerError("headers are not text") from None
-    lines = [line.removesuffix("\r") for line in text.lstrip("\r\n").split("\n")]
+    head_end, body_start = head(data)
+    lines = data[:head_end].decode("utf-8", "surrogateescape").lstrip("\r\n").split("\n")
+    lines = [line.removesuffix("\r") for line in lines]
     message = _start(lines[0])
     message.headers = _headers(lines[1:])
     _check(message)
-    message.body = bytearray(data[body_start:])
     length = message.get("Content-Length")
+    body_end = len(data)
     if length is not None:
-        if not (length.isascii() and length.strip().isdecimal()):
+        if not (length.isascii() and length.strip().isdecimal() and len(length) < 10):
             raise PeerError("Content-Length cannot be read")
-        if int(length) > len(message.body):
+        body_end = body_start + int(length)
+        if body_end > len(data):
             raise PeerError("body is shorter than Content-Length")
-        del message.body[int(length) :]
+    with memoryview(data) as view:
+        message.body = bytearray(view[body_start:body_end])
     return message
 
 
-def _head(data: bytes | bytearray | memoryview) -> tuple[int, int]:
-    head = bytes(data[: limits.HEADER_BYTES + 4])
-    at = head.find(b"\r\n\r\n")
-    if at >= 0:
-        return at, at + 4
-    at = head.find(b"\n\n")
-    if at >= 0:
-        return at, at + 2
+def head(data: bytes | bytearray) -> tuple[int, int]:
+    """Where the headers end and the body starts. Raises PeerError."""
+    for end in (b"\r\n\r\n", b"\n\n"):
+        at = data.find(end, 0, limits.HEADER_BYTES + len(end))
+        if at >= 0:
+            return at, at + len(end)
     if len(data) > limits.HEADER_BYTES:
-        return len(data), len(data)
+        raise PeerError("headers are too large", 513)
     raise PeerError("headers do not end")
 
 

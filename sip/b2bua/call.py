@@ -70,7 +70,7 @@ class Call:
     """The agent's extension: the user that was called or that calls."""
     correlation: str
     began: float
-    exchange: Exchange | None
+    exchange: Exchange | None = None
     state: str = "opening"
     offered: tuple[int, Stream] | None = None
     streams: list[Stream | None] = field(default_factory=lambda: [None, None])

@@ -17,7 +17,7 @@ from sip.dialog import Dialog
 from sip.errors import PeerError
 from sip.headers.address import Address
 from sip.headers.via import Endpoint
-from sip.message import Message, Request, Response, parse
+from sip.message import Message, Request, Response, head, parse
 from sip.transaction import (
     PROCEEDING,
     AckMissing,
@@ -66,13 +66,13 @@ class B2bua:
 
     # What arrives
 
-    def receive_datagram(self, data: bytes | bytearray | memoryview, side: str, source: Endpoint, now: float) -> None:
+    def receive_datagram(self, data: bytes | bytearray, side: str, source: Endpoint, now: float) -> None:
         """Take a datagram that came to `side`. Strangers and what cannot be read are counted; nothing is raised."""
         peer = find_peer(self._peers, side, source[0])
         if peer is None:
             self.counters["strangers"] += 1
             return
-        if not bytes(data[:4]).strip(b"\r\n\0 "):
+        if len(data) <= 4:
             return  # keep-alive
         try:
             message = parse(data)
@@ -89,9 +89,13 @@ class B2bua:
             self.counters["malformed"] += 1
         self._work(peer, now)
 
-    def _refuse_unread(self, data: bytes | bytearray | memoryview, side: str, source: Endpoint, error: PeerError) -> None:
+    def _refuse_unread(self, data: bytes | bytearray, side: str, source: Endpoint, error: PeerError) -> None:
         """Answer a request that cannot be read, if it says to whom (RFC 3261 section 8.2)."""
-        answer = refusal(bytes(data[: limits.HEADER_BYTES]), error.status)
+        try:
+            end, _ = head(data)
+        except PeerError:
+            return
+        answer = refusal(bytes(data[:end]), error.status)
         if answer is not None:
             self.outgoing.append(Outgoing(answer.encode(), side, answer.via.reply_to(source)))
 
@@ -187,10 +191,8 @@ class B2bua:
         )
         number = uri.number if target.side == AGENT else _number(request.from_)
         correlation = (request.get(self._correlation) or "")[:128] if peer.side == AGENT else ""
-        exchange = Exchange.__new__(Exchange)
-        call = Call(self._ids(), route, legs, self._mode_of(route), number, correlation, now, exchange)
-        exchange.__init__(call, 0, transaction)  # type: ignore[misc]
-        transaction.owner = exchange
+        call = Call(self._ids(), route, legs, self._mode_of(route), number, correlation, now)
+        call.exchange = transaction.owner = Exchange(call, 0, transaction)
         if request.body:
             call.pass_sdp(0, request, final=False)
         self.calls[call.id] = call
@@ -490,10 +492,11 @@ class B2bua:
         return leg.dialog.peer or known
 
 
-def refusal(head: bytes, status: int) -> Response | None:
+def refusal(text: bytes, status: int) -> Response | None:
     """An answer to a request whose text cannot be used, made of the few lines it needs; None where they are missing."""
-    wanted = {b"via": [], b"v": [], b"from": [], b"f": [], b"to": [], b"t": [], b"call-id": [], b"i": [], b"cseq": []}  # type: dict[bytes, list[bytes]]
-    lines = head.replace(b"\r\n", b"\n").split(b"\n")
+    names = (b"via", b"v", b"from", b"f", b"to", b"t", b"call-id", b"i", b"cseq")
+    wanted: dict[bytes, list[bytes]] = {name: [] for name in names}
+    lines = text.replace(b"\r\n", b"\n").split(b"\n")
     if lines[0].upper().startswith((b"SIP/", b"ACK ")):
         return None
     for line in lines[1:]:

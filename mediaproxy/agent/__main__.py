@@ -1,0 +1,38 @@
+"""python -m mediaproxy.agent: the HTTP side, started by the supervisor."""
+
+import asyncio
+import socket
+
+import uvicorn
+
+from mediaproxy.agent.api import Api
+from mediaproxy.agent.auth import Tokens
+from mediaproxy.agent.desk import Desk
+from mediaproxy.ipc.process import Process, enter
+
+
+class _Server(uvicorn.Server):
+    """Signals are the supervisor's business."""
+
+    def install_signal_handlers(self) -> None:
+        return
+
+
+async def _main(process: Process) -> None:
+    desk = Desk(process)
+    api = Api(desk, Tokens(process.config.api.tokens))
+    config = uvicorn.Config(
+        api.app, log_config=None, access_log=False, server_header=False, lifespan="off", h11_max_incomplete_event_size=16_384,
+        timeout_graceful_shutdown=2, ssl_certfile=process.config.api.certificate or None,
+        ssl_keyfile=process.config.api.key or None, ws="none", http="h11",
+    )  # fmt: skip
+    server = _Server(config)
+    task = asyncio.create_task(server.serve([socket.socket(fileno=process.sockets["api"])]))
+    desk.attach()
+    await desk.stopping.wait()
+    server.should_exit = True
+    await task
+
+
+if __name__ == "__main__":
+    asyncio.run(_main(enter("agent")))

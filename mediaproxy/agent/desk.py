@@ -1,0 +1,167 @@
+"""What the agent side knows: live calls, captures as the vault tells them, and the events made of them."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from dataclasses import dataclass, field
+from typing import Any
+
+from mediaproxy.agent.problem import Problem
+from mediaproxy.config import Config
+from mediaproxy.ipc import messages as m
+from mediaproxy.ipc.process import Process
+
+ANSWER = 3.0
+"""Seconds that the vault and the media worker have to answer."""
+HISTORY = 400
+"""Events kept of one capture."""
+CAPTURES = 2000
+"""Captures kept; the oldest ended ones go."""
+ENDED = ("token", "failed", "cancelled")
+
+
+@dataclass(slots=True)
+class View:
+    """One capture as the API shows it. `changed` is renewed with every event."""
+
+    id: str
+    call: str
+    number: str
+    state: m.CaptureState | None = None
+    events: list[dict[str, Any]] = field(default_factory=list)
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    armed: asyncio.Future[bool] | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self.state is not None and self.state.state in ENDED
+
+
+class Desk:
+    """Calls and captures, and the channels behind them."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._config: Config = process.config
+        self._signalling, self._vault = process.channels["signalling"], process.channels["vault"]
+        self._routes = {route.name: route for route in self._config.routes}
+        self.calls: dict[str, m.CallState] = {}
+        self.captures: dict[int, View] = {}
+        self.counters = m.Counters({}, {})
+        self.stopping = asyncio.Event()
+
+    def attach(self) -> None:
+        """Listen to the channels from now on."""
+        loop = asyncio.get_running_loop()
+        for name, channel in self._process.channels.items():
+            loop.add_reader(channel.fileno(), self._messages, name)
+        self._process.begin()
+
+    def _messages(self, name: str) -> None:
+        channel = self._process.channels[name]
+        for message in channel.receive():
+            if isinstance(message, m.CallState):
+                if message.state == "ended":
+                    self.calls.pop(message.call, None)
+                else:
+                    self.calls[message.call] = message
+            elif isinstance(message, m.CaptureState):
+                self._captured(message)
+            elif isinstance(message, m.Armed):
+                view = self.captures.get(message.capture)
+                if view is not None and view.armed is not None and not view.armed.done():
+                    view.armed.set_result(message.ok)
+            elif isinstance(message, m.Hello) and name == "signalling":
+                self.calls.clear()
+            elif isinstance(message, m.Hello) and name == "vault":
+                self._vault_lost()
+            elif isinstance(message, m.Ping):
+                channel.send(m.Pong({"calls": float(len(self.calls)), "captures": float(len(self.captures))}))
+            elif isinstance(message, m.Counters):
+                self.counters = message
+            elif isinstance(message, m.Stop):
+                self.stopping.set()
+
+    def _vault_lost(self) -> None:
+        for number, view in self.captures.items():
+            if not view.ended and view.state is not None:
+                fields = tuple(m.FieldState(f.name, "waiting", 0) for f in view.state.fields)
+                self._captured(m.CaptureState(number, "failed", fields, "vault-restarted"))
+
+    def _captured(self, state: m.CaptureState) -> None:
+        view = self.captures.setdefault(state.capture, View(f"{state.capture:016x}", "", ""))
+        before = view.state
+        if before is not None and view.ended:
+            return
+        view.state = state
+        known = {f.name: f for f in before.fields} if before is not None else {}
+        for f in state.fields:
+            if known.get(f.name) != f:
+                event = {"field": f.name, "state": f.state, "digits_received": f.digits_received}
+                if f.name == "pan" and f.state == "complete":
+                    event |= {key: value for key, value in (("brand", state.brand), ("last4", state.last4)) if value}
+                self._event(view, event | ({"reason": f.reason} if f.reason else {}))
+        if before is None or before.state != state.state:
+            extra = {key: getattr(state, key) for key in ("token", "brand", "last4", "reason") if getattr(state, key)}
+            self._event(view, {"field": None, "state": state.state, "digits_received": None} | extra)
+
+    def _event(self, view: View, event: dict[str, Any]) -> None:
+        seq = view.events[-1]["seq"] + 1 if view.events else 1
+        view.events.append({"seq": seq, "capture": view.id} | event)
+        del view.events[:-HISTORY]
+        view.changed.set()
+        view.changed = asyncio.Event()
+
+    # Orders
+
+    async def start(self, call: m.CallState, fields: tuple[str, ...]) -> View:
+        """Begin a capture on a call. Raises Problem."""
+        route = self._routes[call.route]
+        if not route.gateway:
+            raise Problem(409, "not-configured", "the call's route has no gateway")
+        fields = fields or route.fields
+        if not set(fields) <= set(route.fields) or len(set(fields)) != len(fields):
+            raise Problem(422, "fields", f"the call's route allows: {', '.join(route.fields)}")
+        if call.capture or call.mode in ("armed", "sealed"):
+            raise Problem(409, "busy", "a capture runs on this call, or it is sealed")
+        number = secrets.randbits(63) | 1
+        view = View(f"{number:016x}", call.call, call.number)
+        self.captures[number] = view
+        self._forget_oldest()
+        changed = view.changed
+        view.armed = asyncio.get_running_loop().create_future()
+        sent = self._vault.send(m.BeginCapture(number, fields, call.route))
+        if not sent or not await _within(changed.wait()) or view.ended:
+            self._vault.send(m.Act(number, "cancel"))
+            raise Problem(503, "vault-unavailable", "the capture could not begin")
+        sent = self._signalling.send(m.Arm(call.call, number))
+        if not sent or not await _within(view.armed) or not view.armed.result():
+            self._vault.send(m.Act(number, "not-armed"))
+            raise Problem(503, "not-armed", "the call's media could not be armed; nothing was captured")
+        return view
+
+    def act(self, number: int, action: str, kind: str = "") -> None:
+        """Pass on an agent's action. Raises Problem."""
+        if not self._vault.send(m.Act(number, action, kind)):
+            raise Problem(503, "vault-unavailable", "the action could not be passed on")
+
+    def guard(self, call: str, release: bool) -> None:
+        """Pass on a supervisor's order. Raises Problem."""
+        if not self._signalling.send(m.Guard(call, release)):
+            raise Problem(503, "signalling-unavailable", "the order could not be passed on")
+
+    def _forget_oldest(self) -> None:
+        while len(self.captures) > CAPTURES:
+            oldest = next((n for n, view in self.captures.items() if view.ended), None)
+            if oldest is None:
+                return
+            del self.captures[oldest]
+
+
+async def _within(what: Any) -> bool:
+    try:
+        await asyncio.wait_for(asyncio.shield(what) if isinstance(what, asyncio.Future) else what, ANSWER)
+    except TimeoutError:
+        return False
+    return True

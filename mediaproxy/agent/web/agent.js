@@ -1,0 +1,111 @@
+// The payment page: starts a capture, follows its events (with fetch, since EventSource sends no headers), shows
+// counts and dots. There is nothing here that could show a digit.
+
+const LABEL = { pan: "Card number", expiry: "Expiry date", cvv: "Security code" };
+const REASON = {
+  length: "not the right length", "check-digit": "not a valid number", month: "no such month", expired: "expired",
+  timeout: "the caller took too long", agent: "cancelled by you", declined: "declined by the gateway",
+  "invalid-field": "refused by the gateway", "gateway-unavailable": "the gateway cannot be reached",
+  "not-configured": "payments are not set up for this call", "call-ended": "the call ended", sealed: "the line was sealed",
+  "answer-refused": "the gateway's answer was unsafe", "vault-restarted": "please start again",
+  "media-restarted": "please start again",
+};
+const STATUS = {
+  keying: "The caller can key now.", complete: "All fields received.", submitting: "Sending to the gateway…",
+  cancelled: "Cancelled.",
+};
+const $ = (id) => document.getElementById(id);
+let capture = null;
+
+async function call(path, body) {
+  const answer = await fetch(path, {
+    method: "POST",
+    headers: { Authorization: `Bearer ${$("token").value}`, "Content-Type": "application/json" },
+    body: body ? JSON.stringify(body) : undefined,
+  });
+  const data = await answer.json();
+  if (!answer.ok) throw new Error(data.detail || data.title);
+  return data;
+}
+
+function say(text, kind = "") {
+  $("status").textContent = text;
+  $("status").className = kind;
+}
+
+function show(field, state, count, extra) {
+  let row = document.querySelector(`[data-field="${field}"]`);
+  if (!row) {
+    row = document.createElement("li");
+    row.dataset.field = field;
+    row.innerHTML = "<strong></strong><button type=button>Reset</button><span class=dots aria-hidden=true></span><span class=state></span>";
+    row.querySelector("strong").textContent = LABEL[field];
+    row.querySelector("button").setAttribute("aria-label", `Reset ${LABEL[field]}`);
+    row.querySelector("button").onclick = () =>
+      call(`/v1/captures/${capture}/fields/${field}/reset`).catch((error) => say(error.message, "bad"));
+    $("fields").append(row);
+  }
+  row.className = state;
+  row.querySelector(".dots").textContent = "●".repeat(count);
+  const words = {
+    waiting: "waiting",
+    filling: `${count} digit${count === 1 ? "" : "s"} received`,
+    complete: `${count} digits received${extra.brand ? `, ${extra.brand}` : ""}${extra.last4 ? ` ending in ${extra.last4}` : ""} ✓`,
+    invalid: `${REASON[extra.reason] || "not valid"}: the caller can key it again`,
+  };
+  row.querySelector(".state").textContent = words[state];
+}
+
+function take(event) {
+  if (event.field) return show(event.field, event.state, event.digits_received, event);
+  if (event.state === "token") say(`Done. Token ${event.token}`, "good");
+  else if (event.state === "failed") say(`Failed: ${REASON[event.reason] || "please start again"}.`, "bad");
+  else say(STATUS[event.state] || event.state);
+  const ended = ["token", "failed", "cancelled"].includes(event.state);
+  $("actions").hidden = ended;
+  $("begin").disabled = !ended;
+}
+
+async function follow(id) {
+  let last = 0, rest = "";
+  for (let attempt = 0; attempt < 20; attempt++) {
+    try {
+      const answer = await fetch(`/v1/captures/${id}/events`, {
+        headers: { Authorization: `Bearer ${$("token").value}`, "Last-Event-ID": String(last) },
+      });
+      const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+      for (;;) {
+        const { value, done } = await reader.read();
+        if (done) return;
+        const blocks = (rest + value).split("\n\n");
+        rest = blocks.pop();
+        for (const block of blocks) {
+          const line = block.split("\n").find((l) => l.startsWith("data: "));
+          if (!line) continue;
+          const event = JSON.parse(line.slice(6));
+          last = event.seq;
+          take(event);
+        }
+      }
+    } catch {
+      await new Promise((resume) => setTimeout(resume, 1000));
+    }
+  }
+  say("The connection was lost.", "bad");
+}
+
+$("start").onsubmit = async (event) => {
+  event.preventDefault();
+  $("begin").disabled = true;
+  $("fields").replaceChildren();
+  try {
+    const started = await call("/v1/captures", { call: { extension: $("extension").value } });
+    capture = started.id;
+    $("actions").hidden = false;
+    follow(capture);
+  } catch (error) {
+    $("begin").disabled = false;
+    say(error.message, "bad");
+  }
+};
+$("cancel").onclick = () => call(`/v1/captures/${capture}/cancel`).catch((error) => say(error.message, "bad"));

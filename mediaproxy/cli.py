@@ -1,0 +1,178 @@
+"""The `flattone` command. Exit codes: 0 fine, 1 found something or failed, 2 wrong use or unreadable input."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # one thread a process is faster for small matrices
+
+
+def shadowed() -> str:
+    """The name of a package of ours that another distribution's files stand in front of, or nothing."""
+    import dsp
+    import mediaproxy
+    import sip
+
+    home = Path(mediaproxy.__file__ or "").parent.parent
+    for package in (dsp, sip):
+        if package.__file__ is None or Path(package.__file__).parent.parent != home:
+            return package.__name__
+    return ""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="flattone", description="A real-time media proxy that keeps keyed card numbers from agents and recordings."
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    demo = commands.add_parser("demo", help="place two calls on this machine and show what the agent sees and hears")
+    demo.add_argument("--keep", action="store_true", help="leave flattone running and print the address of the agent page")
+    demo.add_argument("--out", default="flattone-demo", metavar="DIR", help="where recording and picture go")
+
+    serve = commands.add_parser("serve", help="run the proxy")
+    serve.add_argument("--config", required=True, metavar="FILE", help="TOML; see deploy/example.toml")
+
+    check = commands.add_parser("check-config", help="check a configuration without starting anything")
+    check.add_argument("config", metavar="FILE")
+
+    mask = commands.add_parser(
+        "mask", help="send a recording through a leg and write what the agent would hear",
+        description="Reads mono 8 kHz PCM WAV, writes 16-bit WAV delayed by exactly delay_ms, prints one line of JSON.",
+    )  # fmt: skip
+    mask.add_argument("input", metavar="IN")
+    mask.add_argument("output", metavar="OUT")
+    mask.add_argument("--mode", choices=("guarded", "armed", "passthrough"), default="guarded")
+    mask.add_argument("--codec", choices=("pcmu", "pcma"), default="pcmu")
+    mask.add_argument("--ptime", type=int, choices=(10, 20, 30, 40, 60), default=20, metavar="MS", help="10 to 60")
+    mask.add_argument("--loss", type=float, default=0.0, metavar="SHARE", help="share of packets lost, 0 to 0.9")
+    mask.add_argument("--burst", type=float, default=1.0, metavar="PACKETS", help="mean length of a loss")
+    mask.add_argument("--seed", type=int, default=0)
+
+    scan = commands.add_parser(
+        "scan", help="look for keys and residues of keys in recordings",
+        description="Exit code 0: all clean. 1: something found. 2: something unreadable.",
+    )  # fmt: skip
+    scan.add_argument("paths", nargs="+", metavar="PATH", help="WAV files or folders")
+    scan.add_argument("--report", metavar="DIR", help="write report.json there")
+    scan.add_argument("--json", action="store_true", help="print JSON instead of text")
+
+    verify = commands.add_parser("verify", help="check recordings against their manifests")
+    verify.add_argument("paths", nargs="+", metavar="PATH", help="manifests, WAV files or folders")
+
+    commands.add_parser("version", help="print the version")
+    return parser
+
+
+def _serve(args: argparse.Namespace) -> int:
+    from mediaproxy import config
+    from mediaproxy.supervisor import parent
+
+    return parent.serve(config.load(args.config))
+
+
+def _check(args: argparse.Namespace) -> int:
+    from mediaproxy import config
+
+    loaded = config.load(args.config)
+    print(f"{args.config}: fine: {len(loaded.peers)} peers, {len(loaded.routes)} routes, {len(loaded.gateways)} gateways")
+    return 0
+
+
+def _mask(args: argparse.Namespace) -> int:
+    import json
+
+    from dsp import g711
+    from mediaproxy import offline, wav
+    from mediaproxy.media import modes
+
+    if not 0 <= args.loss <= 0.9 or args.burst < 1:
+        return _wrong("--loss takes 0 to 0.9, --burst at least 1")
+    try:
+        samples, rate = wav.read(args.input)
+    except wav.WavError as error:
+        return _wrong(f"{args.input}: {error}")
+    if len(samples) != 1 or rate != 8000:
+        return _wrong(f"{args.input}: has {len(samples)} channel(s) at {rate} Hz; a leg takes mono at 8000 Hz")
+    codec = g711.PCMU if args.codec == "pcmu" else g711.PCMA
+    loss = offline.Loss(args.loss, args.burst, args.seed) if args.loss else None
+    result = offline.mask(g711.encode(samples[0], codec), modes.parse(args.mode), args.codec, args.ptime, loss)
+    try:
+        wav.write(args.output, g711.DECODE_INT16[codec][result.octets])
+    except OSError as error:
+        return _wrong(f"{args.output}: cannot be written ({error.strerror})")
+    print(
+        json.dumps(
+            {
+                "delay_ms": result.delay_ms, "masked_ms": result.masked_ms, "keys": result.keys,
+                "packets": result.packets, "lost": result.lost,
+            }
+        )
+    )  # fmt: skip
+    return 0
+
+
+def _demo(args: argparse.Namespace) -> int:
+    try:
+        from mediaproxy.demo import show
+    except ModuleNotFoundError as error:
+        return _wrong(f"the demo needs {error.name}: pip install 'flattone[demo]'")
+    return show.run(Path(args.out), args.keep)
+
+
+def _scan(args: argparse.Namespace) -> int:
+    from mediaproxy.scan import command
+
+    return command.run(args.paths, args.report, args.json)
+
+
+def _verify(args: argparse.Namespace) -> int:
+    from mediaproxy.scan import manifest
+
+    return manifest.run(args.paths)
+
+
+def _version(_: argparse.Namespace) -> int:
+    import platform
+
+    import numpy
+
+    from mediaproxy import __version__
+
+    print(f"flattone {__version__} (python {platform.python_version()}, numpy {numpy.__version__}, pump pure)")
+    return 0
+
+
+def _wrong(text: str) -> int:
+    print(f"flattone: {text}", file=sys.stderr)
+    return 2
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    args = _parser().parse_args(argv)
+    foreign = shadowed()
+    if foreign:
+        return _wrong(
+            f"another distribution's package `{foreign}` stands in front of flattone's own; "
+            "install flattone into an environment of its own"
+        )
+    from mediaproxy.errors import ConfigError
+
+    commands = {
+        "demo": _demo, "serve": _serve, "check-config": _check, "mask": _mask, "scan": _scan, "verify": _verify,
+        "version": _version,
+    }  # fmt: skip
+    try:
+        return commands[args.command](args)
+    except ConfigError as error:
+        return _wrong(str(error))
+    except KeyboardInterrupt:
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

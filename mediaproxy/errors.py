@@ -1,0 +1,15 @@
+"""The errors that may reach a person. Anything else is a bug, and seals the leg it happens on."""
+
+from __future__ import annotations
+
+
+class ConfigError(Exception):
+    """The operator set something that cannot be. The text names the place and what is allowed."""
+
+
+class GatewayError(Exception):
+    """The tokenization gateway failed; `reason` is from the closed list of `vault.gateway`."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason

@@ -1,0 +1,1 @@
+"""How the processes talk: typed messages, key records, and the sockets that carry them."""

@@ -1,0 +1,258 @@
+"""Every message between processes. None has a field that could hold a key, a card number or part of one, but for
+`last4` of a finished capture; keys travel as records (`ipc.key`) on channels of their own."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Message(msgspec.Struct, tag=True, frozen=True, forbid_unknown_fields=True):
+    """Base of all messages; the class name is the tag."""
+
+
+# Life of a process (supervisor <-> everyone)
+
+
+class Hello(Message):
+    """A process has (re)started at the other end of this channel: what it knew before is gone."""
+
+    role: str
+
+
+class Ready(Message):
+    """Everything is open; the process does its work."""
+
+
+class Stop(Message):
+    """Finish: no new calls, running ones to their end or for `grace` seconds."""
+
+    grace: float
+
+
+class Ping(Message):
+    """Are you there?"""
+
+
+class Pong(Message):
+    """Yes. `counters` for the metrics page."""
+
+    counters: dict[str, float]
+
+
+class Counters(Message):
+    """Supervisor -> agent: what each process counts, by role, and how often it was restarted."""
+
+    roles: dict[str, dict[str, float]]
+    restarts: dict[str, int]
+
+
+# Media (signalling <-> media worker)
+
+
+class LegSetup(Message):
+    """One leg: where to bind, whom to believe. `peer_rule`: strict, address, network, learn."""
+
+    side: str
+    bind: str
+    peer_rule: str
+    peer_network: str
+    port: int = 0
+    """0: any free pair; else this very port, after a worker's restart."""
+
+
+class OpenCall(Message):
+    """Open a port pair a leg, in this order."""
+
+    call: str
+    legs: tuple[LegSetup, LegSetup]
+    mode: str
+    record: bool
+
+
+class Opened(Message):
+    """The ports, in the order asked for."""
+
+    call: str
+    ports: tuple[int, int]
+
+
+class OpenFailed(Message):
+    """No ports. `reason`: no-ports, full."""
+
+    call: str
+    reason: str
+
+
+class LegMedia(Message):
+    """Where a leg's audio goes and in which payload types it comes and goes."""
+
+    host: str
+    port: int
+    receive: dict[int, str]
+    send: dict[str, int]
+    ptime: int
+
+
+class UpdateCall(Message):
+    """What offer and answer agreed on, legs in the order of OpenCall."""
+
+    call: str
+    legs: tuple[LegMedia, LegMedia]
+
+
+class SetMode(Message):
+    """Put the trunk leg into `mode`; `capture` is the number of the running capture, 0 for none."""
+
+    call: str
+    mode: str
+    capture: int = 0
+
+
+class ModeSet(Message):
+    """The worker's leg is in `mode` from the next packet on. `reason` where it changed by itself."""
+
+    call: str
+    mode: str
+    capture: int = 0
+    reason: str = ""
+
+
+class CloseCall(Message):
+    """Close both legs; their ports rest before they are used again."""
+
+    call: str
+
+
+class CallIdle(Message):
+    """No RTP for longer than allowed."""
+
+    call: str
+
+
+# Calls (signalling <-> agent)
+
+
+class CallState(Message):
+    """A live call as the agent API shows it. `state`: opening, ringing, answered, ended."""
+
+    call: str
+    state: str
+    mode: str
+    direction: str
+    number: str
+    correlation: str
+    sip_call_ids: tuple[str, str]
+    route: str
+    began: float
+    capture: int = 0
+
+
+class Arm(Message):
+    """Start capturing on a call."""
+
+    call: str
+    capture: int
+
+
+class Armed(Message):
+    """Whether the leg is armed now."""
+
+    call: str
+    capture: int
+    ok: bool
+
+
+class Guard(Message):
+    """End passthrough, or unseal: the call goes on guarded. `release`: also from sealed."""
+
+    call: str
+    release: bool
+
+
+# Captures (agent <-> vault, vault -> signalling)
+
+
+class BeginCapture(Message):
+    """Start a capture of `fields` on behalf of a call that took `route`."""
+
+    capture: int
+    fields: tuple[str, ...]
+    route: str
+
+
+class Act(Message):
+    """An agent's action: reset (with `field`), cancel, submit."""
+
+    capture: int
+    action: str
+    field: str = ""
+
+
+class FieldState(Message):
+    """One field: waiting, filling, complete or invalid; how many keys so far."""
+
+    name: str
+    state: str
+    digits_received: int
+    reason: str = ""
+
+
+class CaptureState(Message):
+    """All that anyone outside the vault may know of a capture."""
+
+    capture: int
+    state: str
+    fields: tuple[FieldState, ...]
+    reason: str = ""
+    token: str = ""
+    brand: str = ""
+    last4: str = ""
+
+
+class CaptureEnded(Message):
+    """Vault -> signalling: the leg may go back to guarded."""
+
+    capture: int
+
+
+# Recording (media -> recording)
+
+
+class StartRecording(Message):
+    """A call's audio follows under `number`."""
+
+    call: str
+    number: int
+    at: float
+
+
+class StopRecording(Message):
+    """No more of it."""
+
+    number: int
+
+
+class Alarm(Message):
+    """Something an operator should see; `what` is from a closed list in the sender's source."""
+
+    what: str
+
+
+Any_ = (
+    Hello | Ready | Stop | Ping | Pong | Counters | OpenCall | Opened | OpenFailed | UpdateCall | SetMode | ModeSet
+    | CloseCall | CallIdle | CallState | Arm | Armed | Guard | BeginCapture | Act | CaptureState | CaptureEnded
+    | StartRecording | StopRecording | Alarm
+)  # fmt: skip
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder: msgspec.msgpack.Decoder[Any_] = msgspec.msgpack.Decoder(Any_)
+
+
+def encode(message: Message) -> bytes:
+    """Return the message as octets."""
+    return _encoder.encode(message)
+
+
+def decode(data: bytes | memoryview) -> Any_:
+    """Return the message in `data`. Raises msgspec.DecodeError."""
+    return _decoder.decode(data)

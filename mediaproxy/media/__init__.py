@@ -1,0 +1,1 @@
+"""The media worker: RTP in, masked RTP out."""

@@ -1,0 +1,1 @@
+"""RTP, RTCP and telephone-events as octets; no sockets, no clock."""

@@ -1,0 +1,28 @@
+"""RTCP that this box sends for itself (RFC 3550 section 6.4.1, 6.5.1): sender report and CNAME, and BYE."""
+
+from __future__ import annotations
+
+import struct
+
+_UNIX_TO_NTP = 2_208_988_800
+_SR, _SDES, _BYE = 200, 202, 203
+
+
+def sender_report(ssrc: int, cname: str, wall: float, timestamp: int, packets: int, octets: int) -> bytes:
+    """A compound packet: SR without report blocks, SDES with CNAME. `wall`: seconds since 1970 at `timestamp`."""
+    seconds = int(wall)
+    fraction = int((wall - seconds) * 2**32)
+    report = struct.pack(
+        "!BBHIIIIII",
+        0x80, _SR, 6, ssrc, seconds + _UNIX_TO_NTP & 0xFFFFFFFF, fraction,
+        timestamp & 0xFFFFFFFF, packets & 0xFFFFFFFF, octets & 0xFFFFFFFF,
+    )  # fmt: skip
+    item = bytes((1, len(cname))) + cname.encode("ascii")
+    chunk = struct.pack("!I", ssrc) + item
+    chunk += bytes(4 - len(chunk) % 4)
+    return report + struct.pack("!BBH", 0x81, _SDES, len(chunk) // 4) + chunk
+
+
+def bye(ssrc: int) -> bytes:
+    """A BYE for `ssrc` (section 6.6)."""
+    return struct.pack("!BBHI", 0x81, _BYE, 1, ssrc)

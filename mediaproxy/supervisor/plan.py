@@ -1,0 +1,55 @@
+"""Which processes there are and which of them talk: the whole wiring in one table."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+
+from mediaproxy.config import Config
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """One process. module: what is run; listens: the sockets it is handed."""
+
+    name: str
+    module: str
+    listens: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """links: (process, the name it has for the channel, process, its name), each a socket pair."""
+
+    roles: tuple[Role, ...]
+    links: tuple[tuple[str, str, str, str], ...] = field(default=())
+
+
+def make(config: Config) -> Plan:
+    """The plan for a configuration."""
+    media = [f"media-{i}" for i in range(workers(config))]
+    roles = (
+        Role("vault", "mediaproxy.vault"),
+        Role("recording", "mediaproxy.recording"),
+        *(Role(name, "mediaproxy.media") for name in media),
+        Role("agent", "mediaproxy.agent", ("api",)),
+        Role("signalling", "mediaproxy.signalling", ("trunk", "agent")),
+    )
+    links = [
+        ("signalling", "agent", "agent", "signalling"),
+        ("signalling", "vault", "vault", "signalling"),
+        ("signalling", "vault-keys", "vault", "signalling-keys"),
+        ("agent", "vault", "vault", "agent"),
+    ]
+    for name in media:
+        links += [
+            ("signalling", name, name, "signalling"),
+            (name, "vault-keys", "vault", f"{name}-keys"),
+            (name, "recording", "recording", name),
+        ]
+    return Plan(roles, tuple(links))
+
+
+def workers(config: Config) -> int:
+    """Media workers to run: as configured, or one a core."""
+    return config.media.workers or len(os.sched_getaffinity(0))
