@@ -18,7 +18,7 @@ CODECS = {"pcmu": ("PCMU/8000", 0), "pcma": ("PCMA/8000", 8)}
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """octets: uint8[len + delay], what an agent's phone plays; the other fields are what the command prints."""
+    """octets: uint8[..., len + delay], what an agent's phone plays; the other fields are what the command prints."""
 
     octets: NDArray[np.uint8]
     delay_ms: int
@@ -56,33 +56,52 @@ def mask(
     loss: Loss | None = None,
 ) -> Result:
     """Send G.711 `octets` uint8[n] through a leg; what never arrives at the agent is silence in the result."""
+    result = mask_many(octets[None, :], mode, codec, ptime_ms, loss)
+    return Result(
+        result.octets[0], result.delay_ms, result.masked_ms, result.keys, result.packets, result.lost
+    )
+
+
+def mask_many(
+    octets: NDArray[np.uint8],
+    mode: Mode = Mode.GUARDED,
+    codec: str = "pcmu",
+    ptime_ms: int = 20,
+    loss: Loss | None = None,
+) -> Result:
+    """Send n recordings uint8[n, length] through n legs of one engine, in step; the counts are of all together."""
     encoding, payload_type = CODECS[codec]
     number = g711.PCMU if codec == "pcmu" else g711.PCMA
-    engine = Engine(2)
-    engine.open(0, 1, mode, lambda: 0, recorded=False, now=0.0)
-    for slot in (0, 1):
-        engine.update(slot, {payload_type: encoding}, {encoding: payload_type}, ptime_ms)
+    streams, length = octets.shape
+    engine = Engine(2 * streams)
+    for slot in range(streams):
+        engine.open(slot, streams + slot, mode, lambda: 0, recorded=False, now=0.0)
+        for leg in (slot, streams + slot):
+            engine.update(leg, {payload_type: encoding}, {encoding: payload_type}, ptime_ms)
     size, delay = 8 * ptime_ms, engine.line.delay
-    count = -(-(len(octets) + delay) // size)
-    source = np.full(count * size, g711.SILENCE[number], np.uint8)
-    source[: len(octets)] = octets
-    gone = loss.pattern(count) if loss is not None else np.zeros(count, np.bool_)
-    heard = np.full(count * size, g711.SILENCE[number], np.uint8)
-    rows = Rows(np.zeros((1, rtp.LARGEST), np.uint8))
-    one = np.zeros(1, np.uint32)
-    for i in np.flatnonzero(~gone):
-        first = np.array([payload_type], np.uint8)
-        rtp.write(rows.slab, first, (one + i).astype(np.uint16), (one + i * size).astype(np.uint32), one)
-        rows.slab[0, rtp.HEADER : rtp.HEADER + size] = source[i * size : (i + 1) * size]
-        rows.count, rows.length[0] = 1, rtp.HEADER + size
-        for row in range((out := engine.process(rows, i * ptime_ms / 1000)).count):
-            if not out.control[row]:
-                heard[i * size : (i + 1) * size] = out.slab[row, rtp.HEADER : rtp.HEADER + size]
+    count = -(-(length + delay) // size)
+    source = np.full((streams, count * size), g711.SILENCE[number], np.uint8)
+    source[:, :length] = octets
+    gone = loss.pattern(count * streams).reshape(streams, count) if loss is not None else np.zeros((streams, count), bool)
+    heard = np.full_like(source, g711.SILENCE[number])
+    rows = Rows()
+    for i in range(count):
+        here = np.flatnonzero(~gone[:, i])
+        n = rows.count = len(here)
+        one = np.ones(n, np.uint32)
+        first = np.full(n, payload_type, np.uint8)
+        rtp.write(rows.slab[:n], first, (one * i).astype(np.uint16), one * np.uint32(i * size), one)
+        rows.slab[:n, rtp.HEADER : rtp.HEADER + size] = source[here, i * size : (i + 1) * size]
+        rows.slot[:n], rows.length[:n] = here, rtp.HEADER + size
+        out = engine.process(rows, i * ptime_ms / 1000)
+        sent = np.flatnonzero(~out.control[: out.count])
+        to = out.slot[sent] - streams
+        heard[to, i * size : (i + 1) * size] = out.slab[sent, rtp.HEADER : rtp.HEADER + size]
     return Result(
-        heard[: len(octets) + delay],
+        heard[:, : length + delay],
         1000 * delay // engine.line.rate,
-        float(engine.masked[0]) / 8,
-        int(engine.keyed[0]),
-        count,
+        float(engine.masked[:streams].sum()) / 8,
+        int(engine.keyed[:streams].sum()),
+        count * streams,
         int(gone.sum()),
     )

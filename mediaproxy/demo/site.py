@@ -1,0 +1,200 @@
+"""A whole site for one run: token server, configuration, `flattone serve`, and its API."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Self
+
+from mediaproxy.demo import certificates
+
+EXTENSION = "204"
+
+
+class SiteError(Exception):
+    """The site could not be set up; the text says what failed."""
+
+
+def free_port(kind: socket.SocketKind = socket.SOCK_DGRAM) -> int:
+    """A port that is free on loopback now."""
+    with socket.socket(socket.AF_INET, kind) as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+class Site:
+    """Everything between two phones. `trunk` and `agent`: where they send; peers are at the ports given."""
+
+    def __init__(self, directory: Path, recordings: Path, caller_port: int, agent_port: int) -> None:
+        self.directory, self.recordings = directory, recordings
+        self.trunk = ("127.0.0.1", free_port())
+        self.agent = ("127.0.0.1", free_port())
+        self.api = free_port(socket.SOCK_STREAM)
+        self.token = secrets.token_urlsafe(24)
+        self.log = directory / "flattone.log"
+        self.config = directory / "flattone.toml"
+        self._phones = (caller_port, agent_port)
+        self._processes: list[subprocess.Popen[str]] = []
+
+    def __enter__(self) -> Self:
+        try:
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _start(self) -> None:
+        authority, certificate, key = certificates.make(self.directory)
+        bearer = self.directory / "gateway.token"
+        bearer.write_text(secrets.token_urlsafe(24))
+        arguments = ["--certificate", str(certificate), "--key", str(key), "--bearer-file", str(bearer)]
+        tokens = subprocess.Popen(
+            [sys.executable, "-m", "mediaproxy.demo.tokenserver", *arguments], stdout=subprocess.PIPE, text=True
+        )
+        self._processes.append(tokens)
+        assert tokens.stdout is not None
+        said = tokens.stdout.readline().split()
+        if len(said) != 2:
+            raise SiteError("the token server did not start")
+        self.config.write_text(self._text(int(said[1]), authority, bearer))
+        with self.log.open("w") as log:
+            serve = subprocess.Popen(
+                [sys.executable, "-m", "mediaproxy", "serve", "--config", str(self.config)], stderr=log, text=True
+            )
+        self._processes.append(serve)
+        deadline = time.monotonic() + 30
+        while not self._ready():
+            if serve.poll() is not None or time.monotonic() > deadline:
+                raise SiteError(f"flattone did not start; see {self.log}")
+            time.sleep(0.1)
+
+    def _ready(self) -> bool:
+        try:
+            return self.request("GET", "/readyz")[0] == 200
+        except OSError:
+            return False
+
+    def _text(self, gateway_port: int, authority: Path, bearer: Path) -> str:
+        caller, agent = self._phones
+        digest = hashlib.sha256(self.token.encode()).hexdigest()
+        first = 20000 + 2 * secrets.randbelow(14000)
+        return f"""# Written by the demo: one trunk peer, one agent phone, the reference token server.
+[trunk]
+sip_listen = "127.0.0.1:{self.trunk[1]}"
+rtp_address = "127.0.0.1"
+
+[agent]
+sip_listen = "127.0.0.1:{self.agent[1]}"
+rtp_address = "127.0.0.1"
+
+[media]
+ports = "{first}-{first + 999}"
+workers = 1
+
+[[peer]]
+name = "caller"
+side = "trunk"
+address = "127.0.0.1:{caller}"
+
+[[peer]]
+name = "desk"
+side = "agent"
+address = "127.0.0.1:{agent}"
+
+[[route]]
+name = "inbound"
+from = "caller"
+to = "desk"
+gateway = "reference"
+record = true
+
+[[route]]
+name = "outbound"
+from = "desk"
+to = "caller"
+gateway = "reference"
+record = true
+
+[[gateway]]
+name = "reference"
+url = "https://127.0.0.1:{gateway_port}/v1/tokens"
+ca_file = "{authority}"
+bearer_file = "{bearer}"
+reference_server = true
+
+[api]
+listen = "127.0.0.1:{self.api}"
+
+[[api.tokens]]
+name = "desk"
+sha256 = "{digest}"
+role = "supervisor"
+
+[recording]
+directory = "{self.recordings}"
+
+[stop]
+grace_seconds = 1
+"""
+
+    def request(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+        """One call of the agent API: (status, parsed answer)."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.api, timeout=10)
+        try:
+            headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
+            connection.request(method, path, json.dumps(body) if body is not None else None, headers)
+            response = connection.getresponse()
+            return response.status, json.loads(response.read() or b"null")
+        finally:
+            connection.close()
+
+    def events(self, capture: str) -> Iterator[dict[str, Any]]:
+        """Follow a capture's event stream to its end."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.api, timeout=60)
+        try:
+            connection.request("GET", f"/v1/captures/{capture}/events", headers={"Authorization": f"Bearer {self.token}"})
+            for line in connection.getresponse():
+                if line.startswith(b"data: "):
+                    yield json.loads(line[6:])
+        finally:
+            connection.close()
+
+    @property
+    def pid(self) -> int:
+        """Of the supervisor."""
+        return self._processes[1].pid
+
+    def alive(self) -> bool:
+        """Whether everything that was started still runs."""
+        return all(process.poll() is None for process in self._processes)
+
+    def stop(self) -> int:
+        """End everything; returns flattone's exit code."""
+        code = 0
+        for process in reversed(self._processes):
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(15)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            code = code or (process.returncode if process is not self._processes[0] else 0)
+        for process in self._processes:
+            if process.stdout is not None:
+                process.stdout.close()
+        self._processes.clear()
+        return code
