@@ -18,6 +18,7 @@ from dsp import g711, goertzel, keypad
 
 Samples = NDArray[np.float32]
 Index = NDArray[np.intp]
+Values = NDArray[np.floating]
 
 BLOCK: Final = 128
 HOP: Final = 20
@@ -116,7 +117,7 @@ class Decoder:
 
     def _frames(
         self, audio: Samples, count: int
-    ) -> tuple[NDArray[np.int64], Samples, Samples, Samples, NDArray[np.bool_]]:
+    ) -> tuple[NDArray[np.int64], Values, Values, Values, NDArray[np.bool_]]:
         n = len(audio)
         view = goertzel.frames(audio, self.block, self.hop)[:, : count + 1]
         spectrum = (view @ self._bank).reshape(n, count + 1, 2, 8)
@@ -146,7 +147,7 @@ class Decoder:
     def _advance(self) -> NDArray[np.complex128]:
         return np.exp(-2j * np.pi * self._tones * self.hop / self.rate)
 
-    def _response(self, offset: Samples) -> Samples:
+    def _response(self, offset: Values) -> Values:
         """How much of a tone's power a Hann window passes, `offset` Hz off its centre."""
         bins = np.clip(np.abs(offset) * self.block / self.rate, 0, 0.9)
         return np.square(np.sinc(bins) / (1 - bins**2))
@@ -155,9 +156,9 @@ class Decoder:
         self,
         slots: Index,
         key: NDArray[np.int64],
-        share: Samples,
-        low: Samples,
-        high: Samples,
+        share: Values,
+        low: Values,
+        high: Values,
         good: NDArray[np.bool_],
         heard: NDArray[np.bool_],
         end: NDArray[np.int64],
@@ -209,8 +210,8 @@ class Decoder:
         )
 
 
-def _take(values: Samples, index: NDArray[np.int64]) -> Samples:
-    taken: Samples = np.take_along_axis(values, index[..., None], axis=2)[..., 0]
+def _take(values: Values, index: NDArray[np.int64]) -> Values:
+    taken: Values = np.take_along_axis(values, index[..., None], axis=2)[..., 0]
     return taken
 
 

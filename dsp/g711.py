@@ -72,9 +72,9 @@ def to_int16(samples: Samples) -> NDArray[np.int16]:
 
 def encode(samples: Samples, codec: int) -> Octets:
     """Return uint8 codes of `samples` (any shape, float32, full scale 1.0)."""
-    return ENCODE[codec][to_int16(samples).view(np.uint16)]
+    return np.asarray(ENCODE[codec][to_int16(samples).view(np.uint16)], np.uint8)
 
 
 def decode(octets: Octets, codec: int) -> Samples:
     """Return float32 (full scale 1.0) of `octets` (any shape, uint8)."""
-    return DECODE[codec][octets]
+    return np.asarray(DECODE[codec][octets], np.float32)

@@ -1,8 +1,8 @@
 """Could this be a key? The permissive judge: whatever it says yes to is masked.
 
-For each window that ends on the grid of cells it asks what share of the energy the best of 80 tone pairs explains (16 keys, five
-deviations each). Short windows see an onset before its first sample has to leave; long ones see tones in noise. A
-false yes costs milliseconds of speech, a false no a key, so the limits lean one way.
+For each window that ends on the grid of cells it asks what share of the energy the best of 80 tone pairs explains
+(16 keys, five deviations each). Short windows see an onset before its first sample has to leave; long ones see tones
+in noise. A false yes costs milliseconds of speech, a false no a key, so the limits lean one way.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class Gate:
         yes = energy > self._floor * window.samples
         found = np.flatnonzero(yes)
         if not found.size:
-            return yes
+            return np.asarray(yes, np.bool_)
         x = view[found // cells, found % cells]
         power = energy.reshape(-1)[found]
         near = np.square(x @ window.joint).sum(axis=1) >= _JOINT_SLACK * window.share * power
@@ -117,4 +117,5 @@ class Gate:
             return passed
         c = np.square(np.einsum("nks,ns->nk", window.solve[best[passed]], x[passed]))
         low, high = c[:, 0] + c[:, 2], c[:, 1] + c[:, 3]
-        return passed[np.minimum(low, high) >= WEAKER_TONE * (low + high)]
+        balanced = np.minimum(low, high) >= WEAKER_TONE * (low + high)
+        return np.asarray(passed[balanced], np.intp)

@@ -13,7 +13,7 @@ Samples = NDArray[np.float32]
 def frames(audio: Samples, block: int, hop: int) -> Samples:
     """Return a view float32[n, count, block] on `audio` float32[n, length]: windows of `block` samples every `hop`."""
     windows = np.lib.stride_tricks.sliding_window_view(audio, block, axis=1)
-    return cast(Samples, windows[:, ::hop])
+    return windows[:, ::hop]
 
 
 def tone_basis(frequencies: NDArray[np.float64], block: int, rate: int) -> NDArray[np.float64]:
@@ -37,4 +37,4 @@ def spectrum_bank(frequencies: NDArray[np.float64], window: NDArray[np.float64],
     phase = 2 * np.pi / rate * np.outer(np.arange(block), frequencies)
     scale = 2 / window.sum()
     bank = np.concatenate([np.cos(phase), -np.sin(phase)], axis=1) * window[:, None] * scale
-    return bank.astype(np.float32)
+    return np.asarray(bank, np.float32)

@@ -31,7 +31,8 @@ FLAT_DBM0: Final = -18.0
 HANG_CELLS: Final = 20
 """How long a mask outlives the last window that asked for it, ms: covers the fade of a tone below every window."""
 GRID_CELLS: Final = 20
-"""Masks end on a grid of 20 ms counted from their start, so their length does not tell how long a key was held."""
+"""Masks end on a grid of 20 ms of the stream's own clock, so their length does not tell how long a key was held, and
+a mask that begins earlier never ends earlier."""
 HEAT_CELLS: Final = 80
 """How long after the last trigger the decoder keeps listening, ms: longer than the pause that ends a key."""
 _RESYNC: Final = 4000
@@ -82,8 +83,8 @@ class MaskLine:
         """Cells of the carry that a window has asked to mask."""
         self._hang = np.zeros(capacity, np.int64)
         """Cells after the last block that an earlier window has asked to mask."""
-        self._run = np.zeros(capacity, np.int64)
-        """Cells since the running mask began; 0 = no mask is running."""
+        self._run = np.zeros(capacity, np.bool_)
+        """Whether a mask was running at the end of the last block."""
         self._unknown = np.zeros(capacity, np.int64)
         """Cells still to go out that lie before or just after a gap."""
         self._heat = np.zeros(capacity, np.int64)
@@ -97,8 +98,8 @@ class MaskLine:
         """Forget the stream in `slot`: audio wiped, the next block starts cold."""
         for state in (self._history, self._carry, self._cover, self._hang, self._run, self._unknown, self._heat):
             state[slot] = 0
-        for state in (self._known, self._expected, self._joined, self._started):
-            state[slot] = 0
+        self._known[slot], self._expected[slot] = 0, 0
+        self._joined[slot] = self._started[slot] = False
 
     def cut(self, slot: int) -> None:
         """Say that another source speaks from now on: its clock is new, a running mask goes on."""
@@ -114,11 +115,12 @@ class MaskLine:
         self._joined[slot] = False
         self._started[slot] = True
         self._hang[slot] = HANG_CELLS
-        self._run[slot] = max(int(self._run[slot]), 1)
+        self._run[slot] = True
 
     def flat(self, codec: int, timestamp: int, length: int) -> Octets:
         """Return uint8[length] of flat tone for the time from `timestamp`."""
-        return self._flat[codec][(timestamp + np.arange(length)) % self._flat.shape[1]]
+        place = (timestamp + np.arange(length)) % self._flat.shape[1]
+        return np.asarray(self._flat[codec][place], np.uint8)
 
     def push(
         self, slots: Index, octets: Octets, codec: Index, timestamp: NDArray[np.uint32], gated: Flags, forced: Flags
@@ -161,7 +163,7 @@ class MaskLine:
         started = self._started[slots]
         late = started & (delta < 0) & (delta > -_RESYNC)
         gap = ~late & ((delta != 0) | ~self._joined[slots])
-        running = (self._run[slots] > 0) | (self._hang[slots] > 0) | self._cover[slots].any(axis=1)
+        running = self._run[slots] | (self._hang[slots] > 0) | self._cover[slots].any(axis=1)
         on = slots[~late]
         self._expected[on] = timestamp[~late] + np.uint32(length)
         self._joined[on] = True
@@ -216,15 +218,15 @@ class MaskLine:
     ) -> NDArray[np.int64]:
         """Overwrite what may not leave in `out`; return how many samples of each row."""
         run, unknown = self._run[slots], self._unknown[slots]
-        busy = np.flatnonzero(cover.any(axis=1) | (run > 0) | (unknown > 0))
+        busy = np.flatnonzero(cover.any(axis=1) | run | (unknown > 0))
         masked = np.zeros(len(slots), np.int64)
         if busy.size:
             on = np.zeros((busy.size, cells), np.bool_)
-            count = run[busy]
+            running = run[busy]
+            edge = (timestamp[busy, None] // self.cell + np.arange(cells)) % GRID_CELLS == 0
             for cell in range(cells):
-                on[:, cell] = cover[busy, cell] | (count % GRID_CELLS != 0)
-                count = np.where(on[:, cell], count + 1, 0)
-            run[busy] = count
+                running = on[:, cell] = cover[busy, cell] | (running & ~edge[:, cell])
+            run[busy] = running
             hidden = np.arange(cells)[None, :] < unknown[busy][:, None]
             wide = np.repeat(on, self.cell, axis=1)
             silent = np.repeat(hidden & ~on, self.cell, axis=1)

@@ -1,8 +1,8 @@
 """What is left of a key in a recording: a few milliseconds are enough to read it, so a few must be found.
 
-Independent of the live gate and decoder: it fits the sixteen pairs at their nominal frequencies, by least squares, to short windows, and
-asks that a fit begins or ends abruptly beside silence or a single steady tone, as what a mask has left does, and as
-speech does not.
+Independent of the live gate and decoder: it fits the sixteen pairs at their nominal frequencies, by least squares, to
+short windows, and asks that a fit begins and ends beside silence or a single steady tone, as what a mask has left
+does, and as speech does not.
 """
 
 from __future__ import annotations

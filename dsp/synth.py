@@ -81,7 +81,7 @@ def speechlike(seconds: float, rng: np.random.Generator, level_dbm0: float = -20
         voice += np.where(frequency < 3400, gain, 0) * np.sin(harmonic * phase)
     voice = voice * envelope + 0.01 * rng.standard_normal(n) * envelope
     rms = float(np.sqrt(np.mean(voice**2))) or 1.0
-    return (voice * g711.amplitude(level_dbm0) / np.sqrt(2) / rms).astype(np.float32)
+    return np.asarray(voice * g711.amplitude(level_dbm0) / np.sqrt(2) / rms, np.float32)
 
 
 _FORMANTS = ((300.0, 800.0), (900.0, 2200.0), (2300.0, 3000.0))

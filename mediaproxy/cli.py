@@ -30,7 +30,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     demo = commands.add_parser("demo", help="place two calls on this machine and show what the agent sees and hears")
-    demo.add_argument("--keep", action="store_true", help="leave flattone running and print the address of the agent page")
+    demo.add_argument(
+        "--keep", action="store_true", help="leave flattone running and print the address of the agent page"
+    )
     demo.add_argument("--out", default="flattone-demo", metavar="DIR", help="where recording and picture go")
 
     serve = commands.add_parser("serve", help="run the proxy")
@@ -78,7 +80,9 @@ def _check(args: argparse.Namespace) -> int:
     from mediaproxy import config
 
     loaded = config.load(args.config)
-    print(f"{args.config}: fine: {len(loaded.peers)} peers, {len(loaded.routes)} routes, {len(loaded.gateways)} gateways")
+    print(
+        f"{args.config}: fine: {len(loaded.peers)} peers, {len(loaded.routes)} routes, {len(loaded.gateways)} gateways"
+    )
     return 0
 
 

@@ -22,7 +22,7 @@ class Strict(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """Base: a key that is not known is an error."""
 
 
-class SideConfig(Strict, kw_only=True):
+class SideConfig(Strict, kw_only=True, frozen=True):
     """One side of the box. `advertise`: the address peers are told, where it differs (cloud NAT)."""
 
     sip_listen: str
@@ -31,7 +31,7 @@ class SideConfig(Strict, kw_only=True):
     rtp_advertise: str = ""
 
 
-class MediaConfig(Strict, kw_only=True):
+class MediaConfig(Strict, kw_only=True, frozen=True):
     """RTP ports (even to odd, both inclusive), workers (0: one a core), and when silence ends a call."""
 
     ports: str = "20000-23999"
@@ -41,7 +41,7 @@ class MediaConfig(Strict, kw_only=True):
     max_calls: int = 500
 
 
-class PeerConfig(Strict, kw_only=True):
+class PeerConfig(Strict, kw_only=True, frozen=True):
     """A neighbour. `rtp`: whose RTP is believed: the address and port of its SDP (strict), its host (address), a
     network, or the first that comes (learn)."""
 
@@ -53,7 +53,7 @@ class PeerConfig(Strict, kw_only=True):
     rtp_network: str = ""
 
 
-class RouteConfig(Strict, kw_only=True, rename={"origin": "from", "target": "to"}):
+class RouteConfig(Strict, kw_only=True, frozen=True, rename={"origin": "from", "target": "to"}):
     """Calls from a peer whose called number matches `users` (a regular expression) go to another peer."""
 
     name: str
@@ -67,7 +67,7 @@ class RouteConfig(Strict, kw_only=True, rename={"origin": "from", "target": "to"
     record: bool = False
 
 
-class GatewayConfig(Strict, kw_only=True):
+class GatewayConfig(Strict, kw_only=True, frozen=True):
     """Where captured fields go: JSON over HTTPS."""
 
     name: str
@@ -81,7 +81,7 @@ class GatewayConfig(Strict, kw_only=True):
     """Accept the reference token server, which takes test cards only and keeps nothing."""
 
 
-class TokenConfig(Strict, kw_only=True):
+class TokenConfig(Strict, kw_only=True, frozen=True):
     """A bearer token of the agent API, by its SHA-256 in hex. `numbers`: the extensions it may see; empty: all."""
 
     name: str
@@ -90,7 +90,7 @@ class TokenConfig(Strict, kw_only=True):
     numbers: tuple[str, ...] = ()
 
 
-class AgentConfig(Strict, kw_only=True):
+class AgentConfig(Strict, kw_only=True, frozen=True):
     """The agent API and page."""
 
     listen: str = "127.0.0.1:8080"
@@ -100,7 +100,7 @@ class AgentConfig(Strict, kw_only=True):
     tokens: tuple[TokenConfig, ...] = ()
 
 
-class CaptureConfig(Strict, kw_only=True):
+class CaptureConfig(Strict, kw_only=True, frozen=True):
     """How long a caller may take."""
 
     field_seconds: float = 60.0
@@ -109,26 +109,26 @@ class CaptureConfig(Strict, kw_only=True):
     """Submit when the last field is complete; else the agent does."""
 
 
-class RecordingConfig(Strict, kw_only=True):
+class RecordingConfig(Strict, kw_only=True, frozen=True):
     """Where recordings of routes with `record = true` go."""
 
     directory: str = ""
 
 
-class LogConfig(Strict, kw_only=True):
+class LogConfig(Strict, kw_only=True, frozen=True):
     """json: one object a line; console: for people."""
 
     form: Literal["json", "console"] = "json"
     level: Literal["debug", "info", "warning", "error"] = "info"
 
 
-class StopConfig(Strict, kw_only=True):
+class StopConfig(Strict, kw_only=True, frozen=True):
     """How long running calls may go on after SIGTERM."""
 
     grace_seconds: float = 30.0
 
 
-class Config(Strict, kw_only=True, rename={"peers": "peer", "routes": "route", "gateways": "gateway"}):
+class Config(Strict, kw_only=True, frozen=True, rename={"peers": "peer", "routes": "route", "gateways": "gateway"}):
     """The whole file."""
 
     trunk: SideConfig

@@ -57,9 +57,7 @@ def mask(
 ) -> Result:
     """Send G.711 `octets` uint8[n] through a leg; what never arrives at the agent is silence in the result."""
     result = mask_many(octets[None, :], mode, codec, ptime_ms, loss)
-    return Result(
-        result.octets[0], result.delay_ms, result.masked_ms, result.keys, result.packets, result.lost
-    )
+    return Result(result.octets[0], result.delay_ms, result.masked_ms, result.keys, result.packets, result.lost)
 
 
 def mask_many(
@@ -82,7 +80,9 @@ def mask_many(
     count = -(-(length + delay) // size)
     source = np.full((streams, count * size), g711.SILENCE[number], np.uint8)
     source[:, :length] = octets
-    gone = loss.pattern(count * streams).reshape(streams, count) if loss is not None else np.zeros((streams, count), bool)
+    gone = (
+        loss.pattern(count * streams).reshape(streams, count) if loss is not None else np.zeros((streams, count), bool)
+    )
     heard = np.full_like(source, g711.SILENCE[number])
     rows = Rows()
     for i in range(count):

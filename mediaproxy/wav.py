@@ -17,7 +17,12 @@ def read(path: str | Path) -> tuple[NDArray[np.float32], int]:
     """Return (float32[channels, n] at full scale 1.0, rate) of a PCM file of 8, 16, 24 or 32 bits. Raises WavError."""
     try:
         with wave.open(str(path), "rb") as file:
-            channels, width, rate, frames = file.getnchannels(), file.getsampwidth(), file.getframerate(), file.getnframes()
+            channels, width, rate, frames = (
+                file.getnchannels(),
+                file.getsampwidth(),
+                file.getframerate(),
+                file.getnframes(),
+            )
             data = file.readframes(frames)
     except FileNotFoundError:
         raise WavError("no such file") from None
@@ -34,7 +39,7 @@ def read(path: str | Path) -> tuple[NDArray[np.float32], int]:
         wide = raw.reshape(-1, width)[:, -4:].astype(np.int32)
         value = sum(wide[:, i] << 8 * (i + 4 - wide.shape[1]) for i in range(wide.shape[1]))
         samples = (np.asarray(value, np.int64).astype(np.int32) / np.float32(2**31)).astype(np.float32)
-    return samples.reshape(-1, channels).T, rate
+    return np.asarray(samples.reshape(-1, channels).T, np.float32), rate
 
 
 def write(path: str | Path, samples: NDArray[np.int16], rate: int = 8000) -> None:

@@ -81,7 +81,7 @@ def answer(stream: Stream, offered: Stream, address: str, port: int) -> Sdp:
 
     In the payload types of the offer, with every further section refused. Raises PeerError (488) without a codec.
     """
-    accepted = {encoding for encoding in stream.formats.values()}
+    accepted = set(stream.formats.values())
     formats = {pt: encoding for pt, encoding in offered.formats.items() if encoding in accepted}
     if all(encoding == EVENT for encoding in formats.values()):
         raise PeerError("SDP answer shares no codec with the offer", 488)

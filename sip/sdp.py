@@ -118,7 +118,13 @@ def _attribute(sdp: Sdp, media: Media | None, value: str) -> None:
 def write(sdp: Sdp, session: str, version: int) -> bytes:
     """Write a description from its parts alone."""
     family = "IP6" if ":" in sdp.address else "IP4"
-    lines = ["v=0", f"o=- {session} {version} IN {family} {sdp.address}", "s=-", f"c=IN {family} {sdp.address}", "t=0 0"]
+    lines = [
+        "v=0",
+        f"o=- {session} {version} IN {family} {sdp.address}",
+        "s=-",
+        f"c=IN {family} {sdp.address}",
+        "t=0 0",
+    ]
     for media in sdp.media:
         lines.append(f"m={media.kind} {media.port} {media.protocol} {' '.join(media.formats) or '0'}")
         if not media.port:

@@ -21,7 +21,13 @@ T2: Final = 4.0
 T4: Final = 5.0
 """Round trip, longest interval, longest life of a message (RFC 3261 section 17.1.1.1), seconds."""
 
-PROCEEDING, COMPLETED, CONFIRMED, ACCEPTED, TERMINATED = "proceeding", "completed", "confirmed", "accepted", "terminated"
+PROCEEDING, COMPLETED, CONFIRMED, ACCEPTED, TERMINATED = (
+    "proceeding",
+    "completed",
+    "confirmed",
+    "accepted",
+    "terminated",
+)
 
 
 @dataclass(slots=True)
@@ -221,7 +227,7 @@ class TransactionLayer:
 
     def cancel(self, transaction: ClientTransaction, now: float) -> None:
         """Cancel an INVITE: now, or once a provisional answer allows it (RFC 3261 section 9.1)."""
-        if transaction.state != PROCEEDING or transaction.cancel_wanted and transaction.provisional:
+        if transaction.state != PROCEEDING or (transaction.cancel_wanted and transaction.provisional):
             return
         transaction.cancel_wanted = True
         if not transaction.provisional:

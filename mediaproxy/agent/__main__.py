@@ -22,7 +22,8 @@ async def _main(process: Process) -> None:
     desk = Desk(process)
     api = Api(desk, Tokens(process.config.api.tokens))
     config = uvicorn.Config(
-        api.app, log_config=None, access_log=False, server_header=False, lifespan="off", h11_max_incomplete_event_size=16_384,
+        api.app, log_config=None, access_log=False, server_header=False, lifespan="off",
+        h11_max_incomplete_event_size=16_384,
         timeout_graceful_shutdown=2, ssl_certfile=process.config.api.certificate or None,
         ssl_keyfile=process.config.api.key or None, ws="none", http="h11",
     )  # fmt: skip

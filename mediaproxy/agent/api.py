@@ -256,7 +256,9 @@ def _shown_call(call: m.CallState) -> dict[str, Any]:
 
 
 def _json(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return Response(msgspec.json.encode(body), status, {"Cache-Control": "no-store"} | (headers or {}), "application/json")
+    return Response(
+        msgspec.json.encode(body), status, {"Cache-Control": "no-store"} | (headers or {}), "application/json"
+    )
 
 
 def _file(name: str, media_type: str) -> Any:

@@ -1,7 +1,7 @@
 """An attacker who knows the method: the times of all keys, the flat tone, the tones of the keypad.
 
-He strikes out what is flat tone or silence and fits every pair of tones to whatever is left of a key. He imports neither gate nor
-mask. Common tone decoders see nothing below 20 ms; he needs 2 ms.
+He strikes out what is flat tone or silence and fits every pair of tones to whatever is left of a key. He imports
+neither gate nor mask. Common tone decoders see nothing below 20 ms; he needs 2 ms.
 """
 
 from __future__ import annotations
@@ -93,7 +93,12 @@ class Verdict:
 
 
 def attack(
-    sent: Octets, heard: Octets, keys: NDArray[np.int64], marks: NDArray[np.int64], delay: int, flat: tuple[float, float]
+    sent: Octets,
+    heard: Octets,
+    keys: NDArray[np.int64],
+    marks: NDArray[np.int64],
+    delay: int,
+    flat: tuple[float, float],
 ) -> Verdict:
     """Attack what an agent heard of `sent` (uint8[n]); heard: uint8[n + delay].
 
@@ -107,4 +112,5 @@ def attack(
     middle = marks.mean(axis=1).astype(np.int64)
     residues = np.stack([middle, middle + 16], axis=1)  # 2 ms
     residue = guess(sent, residues, np.zeros(len(sent), np.bool_), rng)
-    return Verdict(*(float(np.mean(named == keys)) for named in (masked, open_, residue)), len(keys))
+    masked_share, open_share, residue_share = (float(np.mean(named == keys)) for named in (masked, open_, residue))
+    return Verdict(masked_share, open_share, residue_share, len(keys))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from dsp import g711
 
 matplotlib.use("Agg")
-from matplotlib import pyplot  # noqa: E402
+from matplotlib import pyplot
 
 LABEL = "published test card, keyed for this demo"
 

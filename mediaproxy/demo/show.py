@@ -148,7 +148,9 @@ def _follow(site: Site, capture: str, line: Line) -> dict[str, Any]:
             count, state = event["digits_received"], event["state"]
             extra = " ".join(str(event[key]) for key in ("brand", "last4") if key in event)
             if count:
-                line.say("screen", f"{names[event['field']]:<13} {'●' * count:<16} {count} digits received  {state} {extra}")
+                line.say(
+                    "screen", f"{names[event['field']]:<13} {'●' * count:<16} {count} digits received  {state} {extra}"
+                )
         elif event["state"] == "token":
             line.say("screen", f"token {event['token']}  ({event.get('brand')} ending in {event.get('last4')})")
         else:
@@ -211,7 +213,7 @@ def _attack() -> attacker.Verdict:
         for i in range(_STREAMS)
     ]
     means = [statistics.fmean(getattr(v, name) for v in verdicts) for name in ("masked", "unmasked", "residue")]
-    return attacker.Verdict(*means, ATTACK_KEYS)
+    return attacker.Verdict(means[0], means[1], means[2], ATTACK_KEYS)
 
 
 def _report(out: Path, sent: NDArray[np.uint8], heard: NDArray[np.uint8], relay: list[float]) -> None:
@@ -233,15 +235,19 @@ def _report(out: Path, sent: NDArray[np.uint8], heard: NDArray[np.uint8], relay:
         raise Failed("the scanner did not see the keys of the control")
     print("\nattacker who knows the method, on a longer run of test keys through the same leg")
     result = _attack()
-    print(f"  behind the mask  {100 * result.masked:5.1f} %  of {result.keys} keys (chance 10 % ± {100 * result.margin:.1f})")
-    print(f"  controls         {100 * result.unmasked:5.1f} %  unmasked, {100 * result.residue:.1f} % from 2 ms of tone")
+    chance = f"chance 10 % ± {100 * result.margin:.1f}"
+    print(f"  behind the mask  {100 * result.masked:5.1f} %  of {result.keys} keys ({chance})")
+    print(
+        f"  controls         {100 * result.unmasked:5.1f} %  unmasked, {100 * result.residue:.1f} % from 2 ms of tone"
+    )
     if not result.valid:
         raise Failed("the attacker's controls did not hold, so its figure means nothing")
     if result.masked > attacker.CHANCE + 2 * result.margin:
         raise Failed("the attacker does better than chance")
     cuts = statistics.quantiles(relay, n=100)
     print("\nadded delay")
-    print(f"  look-back        {_look_back_ms(sent, heard):5.1f} ms  (measured: where the agent's octets equal the caller's)")
+    look_back = _look_back_ms(sent, heard)
+    print(f"  look-back        {look_back:5.1f} ms  (measured: where the agent's octets equal the caller's)")
     print(f"  5 ms tick, relay {cuts[49]:5.1f} ms  median, {cuts[98]:.1f} ms p99, {len(relay)} packets")
     image = out / "what-the-agent-heard.png"
     end = min(len(sent), len(heard))

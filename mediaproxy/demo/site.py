@@ -166,7 +166,9 @@ grace_seconds = 1
         """Follow a capture's event stream to its end."""
         connection = http.client.HTTPConnection("127.0.0.1", self.api, timeout=60)
         try:
-            connection.request("GET", f"/v1/captures/{capture}/events", headers={"Authorization": f"Bearer {self.token}"})
+            connection.request(
+                "GET", f"/v1/captures/{capture}/events", headers={"Authorization": f"Bearer {self.token}"}
+            )
             for line in connection.getresponse():
                 if line.startswith(b"data: "):
                     yield json.loads(line[6:])

@@ -1,7 +1,7 @@
 """A small reference token server: HTTPS, random tokens, idempotent, test cards only. For the demo and tests.
 
-It keeps a keyed hash of what it was given, never a card, and says in every answer what it is, so that a vault that was not
-told to expect it refuses it.
+It keeps a keyed hash of what it was given, never a card, and says in every answer what it is, so that a vault that
+was not told to expect it refuses it.
 
     python -m mediaproxy.demo.tokenserver --certificate C --key K --bearer-file B [--port P] [--client-authority A]
 """
@@ -9,6 +9,7 @@ told to expect it refuses it.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hmac
 import json
 import secrets
@@ -92,7 +93,11 @@ def server(host: str, port: int, bearer: str) -> ThreadingHTTPServer:
             if wrong:
                 return self._answer(422, {"error": wrong})
             token = tokens.issue(key, body)
-            return self._answer(409, {"error": "idempotency-key"}) if token is None else self._answer(200, {"token": token})
+            return (
+                self._answer(409, {"error": "idempotency-key"})
+                if token is None
+                else self._answer(200, {"token": token})
+            )
 
         def do_GET(self) -> None:
             self._answer(200, {"issued": tokens.issued})
@@ -130,10 +135,8 @@ def main() -> int:
     httpd.daemon_threads = True
     httpd.socket = context.wrap_socket(httpd.socket, server_side=True, do_handshake_on_connect=False)
     print(f"port {httpd.server_address[1]}", flush=True)
-    try:
+    with contextlib.suppress(KeyboardInterrupt):
         httpd.serve_forever()
-    except KeyboardInterrupt:
-        pass
     return 0
 
 

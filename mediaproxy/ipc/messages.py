@@ -13,33 +13,33 @@ class Message(msgspec.Struct, tag=True, frozen=True, forbid_unknown_fields=True)
 # Life of a process (supervisor <-> everyone)
 
 
-class Hello(Message):
+class Hello(Message, frozen=True):
     """A process has (re)started at the other end of this channel: what it knew before is gone."""
 
     role: str
 
 
-class Ready(Message):
+class Ready(Message, frozen=True):
     """Everything is open; the process does its work."""
 
 
-class Stop(Message):
+class Stop(Message, frozen=True):
     """Finish: no new calls, running ones to their end or for `grace` seconds."""
 
     grace: float
 
 
-class Ping(Message):
+class Ping(Message, frozen=True):
     """Are you there?"""
 
 
-class Pong(Message):
+class Pong(Message, frozen=True):
     """Yes. `counters` for the metrics page."""
 
     counters: dict[str, float]
 
 
-class Counters(Message):
+class Counters(Message, frozen=True):
     """Supervisor -> agent: what each process counts, by role, and how often it was restarted."""
 
     roles: dict[str, dict[str, float]]
@@ -49,7 +49,7 @@ class Counters(Message):
 # Media (signalling <-> media worker)
 
 
-class LegSetup(Message):
+class LegSetup(Message, frozen=True):
     """One leg: where to bind, whom to believe. `peer_rule`: strict, address, network, learn."""
 
     side: str
@@ -60,7 +60,7 @@ class LegSetup(Message):
     """0: any free pair; else this very port, after a worker's restart."""
 
 
-class OpenCall(Message):
+class OpenCall(Message, frozen=True):
     """Open a port pair a leg, in this order."""
 
     call: str
@@ -69,21 +69,21 @@ class OpenCall(Message):
     record: bool
 
 
-class Opened(Message):
+class Opened(Message, frozen=True):
     """The ports, in the order asked for."""
 
     call: str
     ports: tuple[int, int]
 
 
-class OpenFailed(Message):
+class OpenFailed(Message, frozen=True):
     """No ports. `reason`: no-ports, full."""
 
     call: str
     reason: str
 
 
-class LegMedia(Message):
+class LegMedia(Message, frozen=True):
     """Where a leg's audio goes and in which payload types it comes and goes."""
 
     host: str
@@ -93,14 +93,14 @@ class LegMedia(Message):
     ptime: int
 
 
-class UpdateCall(Message):
+class UpdateCall(Message, frozen=True):
     """What offer and answer agreed on, legs in the order of OpenCall."""
 
     call: str
     legs: tuple[LegMedia, LegMedia]
 
 
-class SetMode(Message):
+class SetMode(Message, frozen=True):
     """Put the trunk leg into `mode`; `capture` is the number of the running capture, 0 for none."""
 
     call: str
@@ -108,7 +108,7 @@ class SetMode(Message):
     capture: int = 0
 
 
-class ModeSet(Message):
+class ModeSet(Message, frozen=True):
     """The worker's leg is in `mode` from the next packet on. `reason` where it changed by itself."""
 
     call: str
@@ -117,13 +117,13 @@ class ModeSet(Message):
     reason: str = ""
 
 
-class CloseCall(Message):
+class CloseCall(Message, frozen=True):
     """Close both legs; their ports rest before they are used again."""
 
     call: str
 
 
-class CallIdle(Message):
+class CallIdle(Message, frozen=True):
     """No RTP for longer than allowed."""
 
     call: str
@@ -132,7 +132,7 @@ class CallIdle(Message):
 # Calls (signalling <-> agent)
 
 
-class CallState(Message):
+class CallState(Message, frozen=True):
     """A live call as the agent API shows it. `state`: opening, ringing, answered, ended."""
 
     call: str
@@ -147,14 +147,14 @@ class CallState(Message):
     capture: int = 0
 
 
-class Arm(Message):
+class Arm(Message, frozen=True):
     """Start capturing on a call."""
 
     call: str
     capture: int
 
 
-class Armed(Message):
+class Armed(Message, frozen=True):
     """Whether the leg is armed now."""
 
     call: str
@@ -162,7 +162,7 @@ class Armed(Message):
     ok: bool
 
 
-class Guard(Message):
+class Guard(Message, frozen=True):
     """End passthrough, or unseal: the call goes on guarded. `release`: also from sealed."""
 
     call: str
@@ -172,7 +172,7 @@ class Guard(Message):
 # Captures (agent <-> vault, vault -> signalling)
 
 
-class BeginCapture(Message):
+class BeginCapture(Message, frozen=True):
     """Start a capture of `fields` on behalf of a call that took `route`."""
 
     capture: int
@@ -180,7 +180,7 @@ class BeginCapture(Message):
     route: str
 
 
-class Act(Message):
+class Act(Message, frozen=True):
     """An agent's action: reset (with `field`), cancel, submit."""
 
     capture: int
@@ -188,7 +188,7 @@ class Act(Message):
     field: str = ""
 
 
-class FieldState(Message):
+class FieldState(Message, frozen=True):
     """One field: waiting, filling, complete or invalid; how many keys so far."""
 
     name: str
@@ -197,7 +197,7 @@ class FieldState(Message):
     reason: str = ""
 
 
-class CaptureState(Message):
+class CaptureState(Message, frozen=True):
     """All that anyone outside the vault may know of a capture."""
 
     capture: int
@@ -209,7 +209,7 @@ class CaptureState(Message):
     last4: str = ""
 
 
-class CaptureEnded(Message):
+class CaptureEnded(Message, frozen=True):
     """Vault -> signalling: the leg may go back to guarded."""
 
     capture: int
@@ -218,7 +218,7 @@ class CaptureEnded(Message):
 # Recording (media -> recording)
 
 
-class StartRecording(Message):
+class StartRecording(Message, frozen=True):
     """A call's audio follows under `number`."""
 
     call: str
@@ -226,13 +226,13 @@ class StartRecording(Message):
     at: float
 
 
-class StopRecording(Message):
+class StopRecording(Message, frozen=True):
     """No more of it."""
 
     number: int
 
 
-class Alarm(Message):
+class Alarm(Message, frozen=True):
     """Something an operator should see; `what` is from a closed list in the sender's source."""
 
     what: str

@@ -226,7 +226,9 @@ class Engine:
             if size:
                 self._audio(rows, audio[sizes == size], int(size), head, kind)
 
-    def _audio(self, rows: Rows, chosen: NDArray[np.intp], size: int, head: rtp.Headers, kind: NDArray[np.uint8]) -> None:
+    def _audio(
+        self, rows: Rows, chosen: NDArray[np.intp], size: int, head: rtp.Headers, kind: NDArray[np.uint8]
+    ) -> None:
         slots = rows.slot[chosen]
         codec = kind[chosen].astype(np.intp)
         octets = rows.slab[chosen[:, None], head.start[chosen][:, None] + np.arange(size)]
@@ -316,7 +318,7 @@ class Engine:
         if not good.size:
             return
         to, octets = to[good], octets[good]
-        first = payload_type[good] | marker[good].astype(np.uint8) << 7
+        first = np.asarray(payload_type[good] | marker[good].astype(np.uint8) << 7, np.uint8)
         rtp.write(self.out.slab[at], first, self._out_sequence[to], timestamp[good], self._out_ssrc[to])
         self.out.slab[at, rtp.HEADER : rtp.HEADER + size] = octets
         self.out.slot[at], self.out.length[at], self.out.control[at] = to, rtp.HEADER + size, False
@@ -361,7 +363,7 @@ class Engine:
     def _flat_until(self, slot: int, start: int, end: int) -> None:
         """Fill the caller's time up to `end` with whole packets of flat tone, from where egress stands."""
         cursor = self.line.cursor(slot)
-        if cursor is None or not -8000 < _signed(end - cursor) or _signed(start - cursor) > 0:
+        if cursor is None or _signed(end - cursor) <= -8000 or _signed(start - cursor) > 0:
             cursor = start
         slots = np.array([slot])
         to, codec, size = self._peer[slots], self._codec[slots], int(self._ptime[slot])

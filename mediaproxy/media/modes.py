@@ -1,10 +1,10 @@
 """The modes of a caller's leg, and what may change them: one table.
 
-    mode         forwarded to the agent         keys
-    passthrough  all, keys included             relayed, nobody listens
-    guarded      all but keys                   consumed
-    armed        all but keys                   to the vault
-    sealed       silence                        consumed
+mode         forwarded to the agent         keys
+passthrough  all, keys included             relayed, nobody listens
+guarded      all but keys                   consumed
+armed        all but keys                   to the vault
+sealed       silence                        consumed
 """
 
 from __future__ import annotations

@@ -16,13 +16,13 @@ from mediaproxy.config import Config, port_range
 from mediaproxy.ipc import messages as m
 from mediaproxy.ipc.key import Key, KeySender
 from mediaproxy.ipc.process import Process
+from mediaproxy.ipc.tap import Tap
 from mediaproxy.media import modes
 from mediaproxy.media.engine import Engine
 from mediaproxy.media.modes import Mode
 from mediaproxy.media.pump import PortPool, Pump
 from mediaproxy.media.rows import Rows
 from mediaproxy.media.source import SourceRule
-from mediaproxy.ipc.tap import Tap
 
 TICK: float = 0.005
 IDLE_CHECK: float = 1.0
@@ -139,15 +139,15 @@ class Worker:
             elif isinstance(message, m.Hello):
                 self._orphan()
             elif isinstance(message, m.UpdateCall | m.SetMode | m.CloseCall):
-                call = self._calls.get(message.call)
-                if call is None:
+                known = self._calls.get(message.call)
+                if known is None:
                     continue
                 if isinstance(message, m.UpdateCall):
-                    self._update(call, message)
+                    self._update(known, message)
                 elif isinstance(message, m.SetMode):
-                    self._set_mode(call, message)
+                    self._set_mode(known, message)
                 else:
-                    self._close(call)
+                    self._close(known)
 
     def _open(self, message: m.OpenCall) -> None:
         now = self._clock()
@@ -273,5 +273,3 @@ def _share(ports: tuple[int, int], role: str, workers: int) -> tuple[int, int]:
     each = (ports[1] - ports[0] + 1) // max(workers, 1) & ~1
     first = ports[0] + index * each
     return first, first + each - 1
-
-

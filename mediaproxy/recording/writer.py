@@ -1,7 +1,7 @@
 """One recording: two legs laid side by side by arrival and RTP timestamp, written as it grows.
 
-Left is what the agent heard (the caller, masked), right what the agent said. The file has the ending `.part` until it is
-complete.
+Left is what the agent heard (the caller, masked), right what the agent said. The file has the ending `.part` until
+it is complete.
 """
 
 from __future__ import annotations
@@ -95,8 +95,8 @@ class Recording:
         self._part.rename(self._final)
         digest = hashlib.sha256(self._final.read_bytes()).hexdigest()
         manifest = {
-            "call": self._call, "seconds": round(self._written / RATE, 3), "channels": ["heard by agent", "said by agent"],
-            "complete": complete, "sha256": digest, "version": __version__,
+            "call": self._call, "seconds": round(self._written / RATE, 3), "complete": complete, "sha256": digest,
+            "channels": ["heard by agent", "said by agent"], "version": __version__,
         }  # fmt: skip
         self._final.with_suffix(".json").write_text(json.dumps(manifest, indent=1) + "\n")
         return self._final
@@ -111,6 +111,4 @@ class Recording:
 
 def _header(frames: int) -> bytes:
     size = frames * 4
-    return _HEADER.pack(
-        b"RIFF", 36 + size, b"WAVE", b"fmt ", 16, 1, 2, RATE, RATE * 4, 4, 16, b"data", size
-    )
+    return _HEADER.pack(b"RIFF", 36 + size, b"WAVE", b"fmt ", 16, 1, 2, RATE, RATE * 4, 4, 16, b"data", size)

@@ -97,7 +97,8 @@ def _line(verdict: FileVerdict) -> str:
     if verdict.findings:
         text += f"  {verdict.keys} keys, {verdict.residues} residues"
         for finding in verdict.findings[:5]:
-            text += f"\n            channel {finding.channel} at {finding.start_seconds:.3f} s: {finding.kind}, {finding.milliseconds:.0f} ms"
+            place = f"channel {finding.channel} at {finding.start_seconds:.3f} s"
+            text += f"\n            {place}: {finding.kind}, {finding.milliseconds:.0f} ms"
         if len(verdict.findings) > 5:
             text += f"\n            and {len(verdict.findings) - 5} more"
     return text

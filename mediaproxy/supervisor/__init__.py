@@ -1,1 +1,1 @@
-"""The parent process: starts, watches and restarts the others, and holds the sockets. It parses nothing from outside."""
+"""The parent process: starts, watches and restarts the others, holds the sockets, parses nothing from outside."""

@@ -108,7 +108,9 @@ class Supervisor:
         passed |= {key: sock.fileno() for key, sock in self._ends[name].items()}
         passed |= {f"listen-{key}": self._sockets[key].fileno() for key in child.role.listens}
         user = self._config.users.get(name.partition("-")[0]) or None  # type: ignore[call-overload]
-        environment = {key: os.environ[key] for key in ("PATH", "LANG", "TZ", "HOME", "PYTHONPATH") if key in os.environ}
+        environment = {
+            key: os.environ[key] for key in ("PATH", "LANG", "TZ", "HOME", "PYTHONPATH") if key in os.environ
+        }
         child.ready, child.heard = False, time.monotonic()
         child.started.append(child.heard)
         child.process = await asyncio.create_subprocess_exec(

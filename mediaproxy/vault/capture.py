@@ -1,7 +1,7 @@
 """A capture: keys in, fields filled, a state for the agent that cannot hold a digit.
 
-    keying --all fields complete--> complete --submit--> submitting --> token | failed
-    keying, complete --cancel--> cancelled;  --time--> failed
+keying --all fields complete--> complete --submit--> submitting --> token | failed
+keying, complete --cancel--> cancelled;  --time--> failed
 """
 
 from __future__ import annotations
@@ -155,7 +155,9 @@ class Capture:
 
     def tick(self, now: float) -> None:
         """Time passes: a caller who keys nothing more ends the capture."""
-        if self.state in (KEYING, READY) and (now >= self.deadline or (self.state == KEYING and now >= self.field_deadline)):
+        if self.state in (KEYING, READY) and (
+            now >= self.deadline or (self.state == KEYING and now >= self.field_deadline)
+        ):
             self.end(FAILED, "timeout")
 
     def end(self, state: str, reason: str = "", token: str = "") -> None:
@@ -170,8 +172,4 @@ class Capture:
     def snapshot(self) -> m.CaptureState:
         """What may be known."""
         fields = tuple(m.FieldState(f.kind, f.state, f.received, f.reason) for f in self.fields)
-        return m.CaptureState(
-            self.number, self.state, fields, self.reason, self.token, self.brand, self.last4
-        )
-
-
+        return m.CaptureState(self.number, self.state, fields, self.reason, self.token, self.brand, self.last4)

@@ -24,9 +24,12 @@ BRANDS: Final = (
     Brand("mastercard", ((51, 55), (2221, 2720)), (16,)),
     Brand("unionpay", ((62, 62), (81, 81)), (16, 17, 18, 19)),
     Brand("visa", ((4, 4),), (16, 13, 19)),
-    Brand("maestro", ((5018, 5018), (5020, 5020), (5038, 5038), (6304, 6304), (6759, 6763)), (16, 12, 13, 14, 15, 17, 18, 19)),
+    Brand(
+        "maestro", ((5018, 5018), (5020, 5020), (5038, 5038), (6304, 6304), (6759, 6763)),
+        (16, 12, 13, 14, 15, 17, 18, 19),
+    ),
 )  # fmt: skip
-"""From the brands' published IIN ranges; the first that fits. A card of no listed brand ends with # (12 to 19 digits)."""
+"""From the brands' published IIN ranges; the first that fits. A card of no listed brand ends with `#`."""
 LENGTHS: Final = (12, 19)
 """ISO/IEC 7812-1: at most 19 digits; the shortest in use has 12."""
 

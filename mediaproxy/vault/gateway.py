@@ -15,7 +15,14 @@ from mediaproxy.errors import GatewayError
 from mediaproxy.vault import card
 from mediaproxy.vault.fields import Field
 
-REASONS: Final = ("declined", "invalid-field", "gateway-unavailable", "not-configured", "answer-refused", "test-gateway")
+REASONS: Final = (
+    "declined",
+    "invalid-field",
+    "gateway-unavailable",
+    "not-configured",
+    "answer-refused",
+    "test-gateway",
+)
 """All an agent ever learns of why a token did not come."""
 
 

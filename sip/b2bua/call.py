@@ -112,6 +112,4 @@ class Call:
             return LegMedia(None)
         held = stream.address in ("", "0.0.0.0", "::")
         send = {encoding: pt for pt, encoding in reversed(stream.formats.items())}
-        return LegMedia(
-            None if held else (stream.address, stream.port), dict(self.common), send, stream.ptime or 20
-        )
+        return LegMedia(None if held else (stream.address, stream.port), dict(self.common), send, stream.ptime or 20)

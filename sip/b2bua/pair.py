@@ -37,8 +37,8 @@ SDP = "application/sdp"
 class B2bua:
     """All calls of one signalling process.
 
-    advertised: (host, port) of this box by side; ids: gives unguessable tokens; correlation_header: the one that the agent side
-    may set to name a call, never taken from the trunk.
+    advertised: (host, port) of this box by side; ids: gives unguessable tokens; correlation_header: the one that the
+    agent side may set to name a call, never taken from the trunk.
     """
 
     def __init__(
@@ -504,12 +504,12 @@ def refusal(text: bytes, status: int) -> Response | None:
         if colon and name.strip().lower() in wanted:
             wanted[name.strip().lower()].append(value.strip())
     answer = Response([], bytearray(), status, "Bad Request" if status == 400 else "Refused")
-    for name, short in (("Via", "v"), ("From", "f"), ("To", "t"), ("Call-ID", "i"), ("CSeq", "")):
-        values = wanted[name.lower().encode()] + wanted.get(short.encode(), [])
+    for proper, short in (("Via", "v"), ("From", "f"), ("To", "t"), ("Call-ID", "i"), ("CSeq", "")):
+        values = wanted[proper.lower().encode()] + wanted.get(short.encode(), [])
         if len(values) < 1:
             return None
         answer.headers += [
-            (name, value.decode("utf-8", "surrogateescape")) for value in (values if name == "Via" else values[:1])
+            (proper, value.decode("utf-8", "surrogateescape")) for value in (values if proper == "Via" else values[:1])
         ]
     try:
         _ = answer.via, answer.cseq

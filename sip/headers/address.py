@@ -10,7 +10,7 @@ from sip.headers import params as p
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """"display" <uri>;params. The URI stays text: From and To may hold any scheme."""
+    """ "display" <uri>;params. The URI stays text: From and To may hold any scheme."""
 
     uri: str
     display: str = ""

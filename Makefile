@@ -1,0 +1,47 @@
+# Each target creates .venv and installs what is missing; the second time that takes no time.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo test test-unit check bench fuzz soak peers clean
+
+demo: $(READY)
+	$(BIN)/flattone demo
+
+test: $(READY) peers
+	$(BIN)/pytest
+
+test-unit: $(READY)
+	$(BIN)/pytest tests/unit
+
+check: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(READY) peers
+	$(BIN)/python -m benchmarks.masking
+	$(BIN)/python -m benchmarks.calls
+
+fuzz: $(READY)
+	FLATTONE_FUZZ=1000000 $(BIN)/pytest tests/unit/test_fuzz.py
+
+soak: $(READY) peers
+	$(BIN)/python -m benchmarks.soak
+
+peers:
+	@sh tests/peers.sh
+
+$(READY): constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "flattone needs Python 3.11 or newer")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --require-hashes -r constraints.txt
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $(READY)
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info flattone-demo .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,162 @@
+"""The look-back line: exact delay, no original tone, nothing changed that need not be, gaps by timestamp."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dsp import g711, synth
+from dsp.mask import MaskLine
+
+TRUE, FALSE = np.ones(1, np.bool_), np.zeros(1, np.bool_)
+SLOT = np.zeros(1, np.intp)
+
+
+def keying(seed: int, n: int = 40, noise: float = -55.0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    presses = [
+        synth.Press(int(k), rng.uniform(40, 120), rng.uniform(-25, -6), rng.uniform(-8, 6), *rng.uniform(-0.018, 0.018, 2))
+        for k in rng.integers(0, 16, n)
+    ]
+    audio, marks = synth.keying(presses, rng, noise_dbm0=noise)
+    return g711.encode(audio, g711.PCMU), marks
+
+
+def send(octets: np.ndarray, sizes: list[int], gated: bool = True, start: int = 0) -> np.ndarray:
+    """Push `octets` through one line in blocks of `sizes`, over and over."""
+    line, out, at, i = MaskLine(1), [], 0, 0
+    while at + sizes[i % len(sizes)] <= len(octets):
+        size = sizes[i % len(sizes)]
+        when = np.array([(start + at) & 0xFFFFFFFF], np.uint32)
+        gate = TRUE if gated else FALSE
+        out.append(line.push(SLOT, octets[None, at : at + size], SLOT, when, gate, FALSE).octets[0])
+        at, i = at + size, i + 1
+    return np.concatenate(out)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    sizes=st.lists(st.sampled_from([40, 80, 160, 240, 320, 480]), min_size=1, max_size=6),
+    start=st.sampled_from([0, 1, 2**31 - 500, 2**32 - 500]),
+)
+def test_the_delay_is_8_ms_for_every_packetisation(sizes: list[int], start: int) -> None:
+    octets = np.random.default_rng(0).integers(0, 256, 6000).astype(np.uint8)
+    out = send(octets, sizes, gated=False, start=start)
+    assert (out[128:] == octets[64 : len(out) - 64]).all()
+    assert (out[:128] == g711.SILENCE[g711.PCMU]).all()  # nothing is known before the first packet
+
+
+@pytest.mark.parametrize("size", [80, 160, 240, 320, 480])
+@pytest.mark.parametrize("phase", [0, 3, 77])
+def test_no_original_tone_leaves(size: int, phase: int) -> None:
+    octets, marks = keying(size + phase)
+    octets, marks = octets[phase:], marks - phase
+    out = send(octets, [size])
+    flat = MaskLine(1).flat(g711.PCMU, 0, len(out))
+    for start, end in marks[marks[:, 1] + 64 < len(out)]:
+        assert (out[start + 64 : end + 64] == flat[start + 64 : end + 64]).all()
+
+
+def test_what_is_not_masked_is_the_octets_as_they_came() -> None:
+    octets, marks = keying(9)
+    out = send(octets, [160])
+    flat = MaskLine(1).flat(g711.PCMU, 0, len(out))
+    same = out[128:] == octets[64 : len(out) - 64]
+    assert (same | (out[128:] == flat[128:])).all()
+    assert same.mean() > 0.2
+    assert len(marks) == 40
+
+
+def test_results_do_not_depend_on_how_streams_are_batched() -> None:
+    streams = [keying(seed, 12)[0][:9600] for seed in range(6)]
+    alone = [send(stream, [160]) for stream in streams]
+    line, out = MaskLine(8), []
+    slots = np.array([5, 2, 7, 0, 1, 4])
+    rng = np.random.default_rng(1)
+    for at in range(0, 9600, 160):
+        order = rng.permutation(6)
+        block = line.push(
+            slots[order],
+            np.stack([streams[i][at : at + 160] for i in order]),
+            np.zeros(6, np.intp),
+            np.full(6, at, np.uint32),
+            np.ones(6, np.bool_),
+            np.zeros(6, np.bool_),
+        )
+        out.append(block.octets[np.argsort(order)])
+    together = np.concatenate(out, axis=1)
+    assert all((together[i] == alone[i]).all() for i in range(6))
+
+
+def test_more_triggers_never_unmask() -> None:
+    octets, _ = keying(3)
+    rng = np.random.default_rng(2)
+    line, more, flat = MaskLine(1), MaskLine(1), MaskLine(1)
+    for at in range(0, len(octets) - 160, 160):
+        block, when = octets[None, at : at + 160], np.array([at], np.uint32)
+        forced = np.array([rng.random() < 0.2])
+        plain = line.push(SLOT, block, SLOT, when, TRUE, FALSE).octets[0]
+        masked = more.push(SLOT, block, SLOT, when, TRUE, forced).octets[0]
+        tone = flat.flat(g711.PCMU, at, 160)
+        assert ((plain != tone) | (masked == tone)).all()
+
+
+@pytest.mark.parametrize("loss", [0.01, 0.05, 0.2])
+def test_loss_leaks_nothing(loss: float) -> None:
+    rng = np.random.default_rng(int(loss * 100))
+    octets, marks = keying(int(loss * 1000), 150)
+    line = MaskLine(1)
+    flat, silence = line.flat(g711.PCMU, 0, len(octets)), g711.SILENCE[g711.PCMU]
+    heard = np.full(len(octets), silence, np.uint8)
+    for at in range(0, len(octets) - 160, 160):
+        if rng.random() >= loss:
+            block = line.push(SLOT, octets[None, at : at + 160], SLOT, np.array([at], np.uint32), TRUE, FALSE)
+            heard[at : at + 160] = block.octets[0]
+    for start, end in marks:
+        piece = slice(start + 64, end + 64)
+        assert ((heard[piece] == flat[piece]) | (heard[piece] == silence)).all()
+
+
+def test_late_and_repeated_blocks_send_nothing() -> None:
+    octets, _ = keying(1)
+    line = MaskLine(1)
+    late = [
+        bool(line.push(SLOT, octets[None, at : at + 160], SLOT, np.array([at], np.uint32), TRUE, FALSE).late[0])
+        for at in (0, 160, 320, 160, 320, 0, 480)
+    ]
+    assert late == [False, False, False, True, True, True, False]
+
+
+def test_odd_sizes_are_masked_whole_and_treated_as_a_gap() -> None:
+    octets, _ = keying(1)
+    line = MaskLine(1)
+    line.push(SLOT, octets[None, :160], SLOT, np.array([0], np.uint32), TRUE, FALSE)
+    odd = line.push(SLOT, octets[None, 160:321], SLOT, np.array([160], np.uint32), TRUE, FALSE)
+    assert (odd.octets == g711.SILENCE[g711.PCMU]).all()
+    after = line.push(SLOT, octets[None, 321:481], SLOT, np.array([321], np.uint32), TRUE, FALSE)
+    assert (after.octets[0, :128] == g711.SILENCE[g711.PCMU]).all()
+
+
+def test_a_slot_forgets_its_audio() -> None:
+    octets, _ = keying(1)
+    line = MaskLine(1)
+    for at in range(0, 1600, 160):
+        line.push(SLOT, octets[None, at : at + 160], SLOT, np.array([at], np.uint32), TRUE, FALSE)
+    line.reset(0)
+    block = line.push(SLOT, octets[None, :160], SLOT, np.array([1600], np.uint32), FALSE, FALSE)
+    assert (block.octets[0, :128] == g711.SILENCE[g711.PCMU]).all()
+
+
+def test_a_change_of_law_in_midstream_keeps_the_delay() -> None:
+    octets = np.random.default_rng(0).integers(0, 256, 640).astype(np.uint8)
+    line = MaskLine(1)
+    line.push(SLOT, octets[None, :160], SLOT, np.array([0], np.uint32), FALSE, FALSE)
+    line.push(SLOT, octets[None, 160:320], SLOT, np.array([160], np.uint32), FALSE, FALSE)
+    block = line.push(SLOT, octets[None, 320:480], SLOT + 1, np.array([320], np.uint32), FALSE, FALSE)
+    assert (block.octets[0, :64] == g711.TRANSCODE[g711.PCMU][octets[256:320]]).all()
+    assert (block.octets[0, 64:] == octets[320:416]).all()
+
+
+@pytest.mark.parametrize("fill", [0x00, 0x80, 0xFF, 0x7F])
+def test_extreme_octets_raise_nothing(fill: int) -> None:
+    send(np.full(3200, fill, np.uint8), [160])
