@@ -8,6 +8,8 @@ from sip.message import Request
 
 _TYPES = ("dtmf", "digit", "telephone-event", "kpml", "signal")
 """Any content type with one of these words in it is taken for keys, known or not: what could be a key stays here."""
+_NAMES = (b"signal", b"digit", b"d=")
+"""How bodies name the key."""
 _CODES = {ord(c): code for code, c in enumerate("0123456789*#ABCD")} | {ord(c): 12 + i for i, c in enumerate("abcd")}
 
 
@@ -27,7 +29,7 @@ def holds_digits(request: Request) -> bool:
     package = (request.get("Info-Package") or "").lower()
     if any(word in kind or word in package for word in _TYPES):
         return True
-    return _begins(request.body, b"signal") or _begins(request.body, b"digit") or _begins(request.body, b"d=")
+    return any(_begins(request.body, word) for word in _NAMES)
 
 
 def _begins(body: bytearray, word: bytes) -> bool:
@@ -41,7 +43,7 @@ def take(request: Request) -> Digits:
     application/dtmf-relay: `Signal=5`; application/dtmf: the key alone. Other shapes give an event of -1.
     """
     body = request.body
-    start = body.find(b"=") + 1 if _begins(body, b"signal") or _begins(body, b"digit") else 0
+    start = body.find(b"=") + 1 if any(_begins(body, word) for word in _NAMES) else 0
     while start < len(body) and body[start] in b" \t\r\n":
         start += 1
     event = -1

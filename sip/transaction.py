@@ -227,7 +227,7 @@ class TransactionLayer:
 
     def cancel(self, transaction: ClientTransaction, now: float) -> None:
         """Cancel an INVITE: now, or once a provisional answer allows it (RFC 3261 section 9.1)."""
-        if transaction.state != PROCEEDING or (transaction.cancel_wanted and transaction.provisional):
+        if transaction.state != PROCEEDING or "cancelled" in transaction.timers:
             return
         transaction.cancel_wanted = True
         if not transaction.provisional:

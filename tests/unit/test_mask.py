@@ -15,7 +15,9 @@ SLOT = np.zeros(1, np.intp)
 def keying(seed: int, n: int = 40, noise: float = -55.0) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     presses = [
-        synth.Press(int(k), rng.uniform(40, 120), rng.uniform(-25, -6), rng.uniform(-8, 6), *rng.uniform(-0.018, 0.018, 2))
+        synth.Press(
+            int(k), rng.uniform(40, 120), rng.uniform(-25, -6), rng.uniform(-8, 6), *rng.uniform(-0.018, 0.018, 2)
+        )
         for k in rng.integers(0, 16, n)
     ]
     audio, marks = synth.keying(presses, rng, noise_dbm0=noise)

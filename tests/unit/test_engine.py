@@ -1,0 +1,236 @@
+"""The media engine, driven as the worker drives it: rows in, rows out."""
+
+import struct
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dsp import g711, keypad, synth
+from mediaproxy.ipc.key import EVENT, INBAND
+from mediaproxy.media.engine import Engine
+from mediaproxy.media.modes import Mode
+from mediaproxy.media.rows import Rows
+
+TRUNK, AGENT = 0, 1
+ENCODINGS = {0: "PCMU/8000", 8: "PCMA/8000", 101: "telephone-event/8000"}
+SEND = {"PCMU/8000": 0, "PCMA/8000": 8, "telephone-event/8000": 101}
+
+
+def engine(mode: Mode = Mode.GUARDED) -> Engine:
+    made = Engine(4)
+    made.open(TRUNK, AGENT, mode, lambda: 0x1234567, recorded=False, now=0.0)
+    for slot in (TRUNK, AGENT):
+        made.update(slot, ENCODINGS, SEND, 20)
+    return made
+
+
+def packet(sequence: int, timestamp: int, payload: bytes, pt: int = 0, ssrc: int = 99, marker: bool = False) -> bytes:
+    return struct.pack("!BBHII", 0x80, pt | marker << 7, sequence & 0xFFFF, timestamp & 0xFFFFFFFF, ssrc) + payload
+
+
+def event(code: int, duration: int, end: bool = False) -> bytes:
+    return struct.pack("!BBH", code, 10 | end << 7, duration)
+
+
+def run(made: Engine, packets: list[tuple[int, bytes]], now: float = 0.0) -> list[tuple[int, bytes]]:
+    rows = Rows()
+    for slot, data in packets:
+        rows.put(slot, data)
+    out = made.process(rows, now)
+    return [(int(out.slot[i]), out.slab[i, : out.length[i]].tobytes()) for i in range(out.count) if not out.control[i]]
+
+
+def fields(data: bytes) -> tuple[int, int, int, int]:
+    """(payload type, sequence, timestamp, ssrc)."""
+    _, pt, sequence, timestamp, ssrc = struct.unpack_from("!BBHII", data)
+    return pt & 127, sequence, timestamp, ssrc
+
+
+SPEECH = g711.encode(synth.speechlike(4, np.random.default_rng(0)), g711.PCMU)
+
+
+def test_agent_rows_pass_as_they_are() -> None:
+    sent = [packet(i, 160 * i, SPEECH[160 * i : 160 * i + 160].tobytes(), marker=i == 0) for i in range(20)]
+    assert run(engine(), [(AGENT, data) for data in sent]) == [(TRUNK, data) for data in sent]
+
+
+def test_agent_keys_reach_the_trunk() -> None:
+    data = packet(1, 160, event(5, 160), pt=101)
+    assert run(engine(), [(AGENT, data)]) == [(TRUNK, data)]
+
+
+def test_several_packets_of_one_leg_in_a_tick_keep_their_order() -> None:
+    sent = [(TRUNK, packet(i, 160 * i, SPEECH[160 * i : 160 * i + 160].tobytes())) for i in range(20)]
+    one = engine(Mode.PASSTHROUGH)
+    together = run(one, sent)
+    other = engine(Mode.PASSTHROUGH)
+    apart = [row for item in sent for row in run(other, [item])]
+    assert together == apart
+    assert len(together) == 20
+
+
+def test_unknown_payload_types_are_dropped_and_counted() -> None:
+    made = engine()
+    assert run(made, [(TRUNK, packet(1, 0, b"x" * 160, pt=pt)) for pt in (13, 96, 110, 18, 127)]) == []
+    assert made.counters.unknown_payload == 5
+
+
+@pytest.mark.parametrize("mode", [Mode.GUARDED, Mode.ARMED, Mode.SEALED])
+def test_telephone_events_are_consumed(mode: Mode) -> None:
+    made = engine(mode)
+    out = run(made, [(TRUNK, packet(i, 160 * i, SPEECH[:160].tobytes())) for i in range(5)])
+    for i in range(1, 7):
+        out += run(made, [(TRUNK, packet(5 + i, 800, event(7, 160 * i, i == 6), pt=101))])
+    assert all(fields(data)[0] == 0 for _, data in out)
+    if mode == Mode.SEALED:
+        assert all(set(data[12:]) == {0xFF} for _, data in out)
+
+
+def test_an_event_becomes_flat_tone_of_its_length_once() -> None:
+    made = engine(Mode.ARMED)
+    run(made, [(TRUNK, packet(0, 0, SPEECH[:160].tobytes()))])
+    flat = made.line.flat(g711.PCMU, 160, 160).tobytes()
+    out = run(made, [(TRUNK, packet(1, 160, event(3, 160), pt=101))])
+    assert [data[12:] for _, data in out] == [flat]
+    assert [(k.event, k.source) for k in made.keys] == [(3, EVENT)]
+    out = run(made, [(TRUNK, packet(2, 160, event(3, 320, True), pt=101))] * 3)
+    assert len(out) == 1
+    assert made.keys == []
+
+
+@pytest.mark.parametrize("concurrent", [False, True])
+def test_audio_beside_an_event_is_masked(concurrent: bool) -> None:
+    made = engine(Mode.ARMED)
+    tone = g711.encode(synth.tone_pair(synth.Press(5, 400)), g711.PCMU)
+    quiet = np.full(160, 0xFF, np.uint8)
+    out = []
+    for i in range(10):
+        out += run(made, [(TRUNK, packet(2 * i, 160 * i, quiet.tobytes()))])
+    for i in range(8):
+        at = 1600 + 160 * i
+        rows = [(TRUNK, packet(20 + 2 * i, 1600, event(5, 160 * (i + 1), i == 7), pt=101))]
+        if concurrent:
+            rows.insert(i % 2, (TRUNK, packet(21 + 2 * i, at, tone[160 * i : 160 * i + 160].tobytes())))
+        out += run(made, rows)
+    kinds = {data[12:] for _, data in out[11:]}
+    heard = b"".join(data[12:] for _, data in out[11:])
+    flat = made.line.flat(g711.PCMU, fields(out[11][1])[2] - fields(out[0][1])[2], len(heard)).tobytes()
+    assert kinds
+    assert heard == flat
+    # A pause between the two sources' reports: the vault takes them for one press.
+    assert [k.source for k in made.keys if k.source == EVENT] == []
+
+
+def test_one_press_is_one_key_however_its_packets_come() -> None:
+    made = engine(Mode.ARMED)
+    packets = [packet(1 + i, 800, event(9, 160 * (i + 1), i == 4), pt=101) for i in range(5)]
+    found = 0
+    for data in [*packets, packets[4], packets[4], packets[0], packets[2]]:
+        run(made, [(TRUNK, data)])
+        found += len(made.keys)
+    assert found == 1
+    run(made, [(TRUNK, packet(20, 2400, event(9, 160), pt=101))])
+    assert len(made.keys) == 1
+
+
+def test_inband_keys_are_found_while_armed_only() -> None:
+    rng = np.random.default_rng(3)
+    keys = "4079*#"
+    audio, _ = synth.keying([synth.Press(keypad.KEYS.index(k), 70) for k in keys], rng)
+    octets = g711.encode(audio, g711.PCMU)
+    for mode, expected in ((Mode.ARMED, keys), (Mode.GUARDED, "")):
+        made, found = engine(mode), ""
+        for i in range(len(octets) // 160):
+            run(made, [(TRUNK, packet(i, 160 * i, octets[160 * i : 160 * i + 160].tobytes()))])
+            assert all(k.source == INBAND for k in made.keys)
+            found += "".join(keypad.EVENTS[k.event] for k in made.keys)
+        assert found == expected
+        assert made.keyed[TRUNK] == len(keys)
+
+
+def test_passthrough_relays_events() -> None:
+    out = run(engine(Mode.PASSTHROUGH), [(TRUNK, packet(1, 160, event(5, 160), pt=101))])
+    assert [(fields(data)[0], data[12:]) for _, data in out] == [(101, event(5, 160))]
+
+
+def test_egress_numbers_run_forwards_through_everything() -> None:
+    """One SSRC; timestamps never go back; sequence numbers step by what was lost."""
+    made = engine()
+    rng = np.random.default_rng(8)
+    sequence, timestamp, ssrc, out = 65500, 2**32 - 8000, 7, []
+    for i in range(400):
+        chance = rng.random()
+        if chance < 0.03:
+            ssrc, timestamp, sequence = ssrc + 1, int(rng.integers(2**32)), int(rng.integers(65536))
+        elif chance < 0.06:
+            timestamp += int(rng.integers(-40000, 40000))
+        elif chance < 0.12:
+            sequence, timestamp = sequence + 1, timestamp + 160
+        pt, body = (101, event(i % 16, 160)) if chance > 0.95 else (0, SPEECH[:160].tobytes())
+        out += run(made, [(TRUNK, packet(sequence, timestamp, body, pt, ssrc))])
+        sequence, timestamp = sequence + 1, timestamp + 160
+    heads = [fields(data) for _, data in out]
+    assert len({head[3] for head in heads}) == 1
+    for before, after in zip(heads, heads[1:], strict=False):
+        assert 0 < (after[1] - before[1]) % 65536 <= 100
+        assert 0 < (after[2] - before[2]) % 2**32 < 2**31
+
+
+def test_a_closed_slot_sends_nothing() -> None:
+    made = engine()
+    made.close(TRUNK)
+    made.close(AGENT)
+    assert run(made, [(slot, packet(1, 0, SPEECH[:160].tobytes())) for slot in (TRUNK, AGENT)]) == []
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from([TRUNK, AGENT]), st.binary(max_size=700)), max_size=12))
+def test_garbage_raises_nothing(packets: list[tuple[int, bytes]]) -> None:
+    made = engine(Mode.ARMED)
+    for _, data in run(made, packets):
+        assert len(data) >= 12
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 255), st.integers(0, 255), st.binary(max_size=600)), max_size=12))
+def test_near_rtp_raises_nothing(packets: list[tuple[int, int, bytes]]) -> None:
+    made = engine(Mode.ARMED)
+    run(made, [(TRUNK, bytes((first, second)) + rest) for first, second, rest in packets])
+
+
+def test_headers_with_csrcs_extension_and_padding_are_read() -> None:
+    made = engine(Mode.PASSTHROUGH)
+    body = SPEECH[:160].tobytes()
+    extended = struct.pack("!BBHII", 0xB2, 0, 1, 0, 9) + bytes(8) + struct.pack("!HH", 1, 1) + bytes(4) + body
+    (out,) = run(made, [(TRUNK, extended + bytes(3) + b"\x04")])
+    assert len(out[1]) == 12 + 160
+    assert out[1][0] == 0x80
+
+
+def test_sender_reports_leave_on_time() -> None:
+    made = engine()
+    run(made, [(TRUNK, packet(0, 0, SPEECH[:160].tobytes()))], now=1.0)
+    out = made.process(Rows(), 6.0, 1.7e9)
+    reports = [out.slab[i, : out.length[i]].tobytes() for i in range(out.count) if out.control[i]]
+    assert [report[1] for report in reports] == [200]
+    assert int.from_bytes(reports[0][20:24]) == 1
+
+
+@pytest.mark.parametrize("mode", [Mode.GUARDED, Mode.ARMED])
+def test_arming_and_faults_in_midstream_leave_no_tone(mode: Mode) -> None:
+    rng = np.random.default_rng(5)
+    audio, marks = synth.keying([synth.Press(int(k), 80) for k in rng.integers(0, 16, 30)], rng)
+    octets = g711.encode(audio, g711.PCMU)
+    made, heard = engine(mode), []
+    for i in range(len(octets) // 160):
+        if i % 7 == 0:
+            made.change_mode(TRUNK, ("arm", "guard", "fault", "release")[i // 7 % 4])
+        out = run(made, [(TRUNK, packet(i, 160 * i, octets[160 * i : 160 * i + 160].tobytes()))])
+        heard.append(np.frombuffer(out[0][1][12:], np.uint8))
+    audio_out = np.concatenate(heard)
+    flat = made.line.flat(g711.PCMU, 0, len(audio_out))
+    for start, end in marks[marks[:, 1] + 64 < len(audio_out)]:
+        piece = slice(start + 64, end + 64)
+        assert ((audio_out[piece] == flat[piece]) | (audio_out[piece] == 0xFF)).all()
