@@ -35,7 +35,7 @@ class _Window:
     joint: Samples
     """float32[samples, r]: one subspace that holds every pair nearly whole; most speech fails here already."""
     pairs: Samples
-    """float32[samples, 80 * 4]: an orthonormal basis a pair."""
+    """float32[samples, 4 * 80]: an orthonormal basis a pair, first vectors first."""
     solve: Samples
     """float32[80, 4, samples]: least-squares coefficients (cos low, cos high, sin low, sin high)."""
 
@@ -53,7 +53,7 @@ def _window(samples: int, share: float, rate: int) -> _Window:
         samples,
         share,
         u[:, :rank].astype(np.float32),
-        np.concatenate(orthonormal, axis=1).astype(np.float32),
+        np.stack(orthonormal, axis=2).reshape(samples, -1).astype(np.float32),
         np.stack([np.linalg.pinv(basis) for basis in bases]).astype(np.float32),
     )
 
@@ -110,7 +110,7 @@ class Gate:
         return yes.reshape(n, cells)
 
     def _explained(self, window: _Window, x: Samples, power: Samples) -> NDArray[np.intp]:
-        shares = np.square(x @ window.pairs).reshape(len(x), -1, 4).sum(axis=2)
+        shares = np.square(x @ window.pairs).reshape(len(x), 4, -1).sum(axis=1)
         best = shares.argmax(axis=1)
         passed = np.flatnonzero(shares[np.arange(len(x)), best] >= window.share * power)
         if not passed.size:

@@ -262,11 +262,21 @@ def _peers(config: Config) -> dict[str, PeerConfig]:
         endpoint(peer.address, "peer.address")
         for source in peer.sources:
             _network(source, "peer.sources")
+        for source in peer.sources or (endpoint(peer.address, "peer.address")[0],):
+            for other in peers.values():
+                rest = other.sources or (endpoint(other.address, "peer.address")[0],)
+                if other is not peer and other.side == peer.side and any(_overlap(source, o) for o in rest):
+                    raise ConfigError("peer.sources: two peers of one side share an address: who speaks is unclear")
         if (peer.rtp == "network") != bool(peer.rtp_network):
             raise ConfigError('peer.rtp_network: goes with rtp = "network"')
         if peer.rtp_network:
             _network(peer.rtp_network, "peer.rtp_network")
     return peers
+
+
+def _overlap(left: str, right: str) -> bool:
+    a, b = ip_network(left), ip_network(right)
+    return a.version == b.version and a.overlaps(b)
 
 
 def _network(text: str, where: str) -> None:

@@ -37,18 +37,16 @@ class Dialog:
             request.from_,
             contact,
             source,
-            request.every("Record-Route"),
+            _route(request.every("Record-Route")),
             0,
             request.cseq[0],
         )
 
     def learn(self, response: Response) -> None:
         """Take tag, target and route set from an answer to this box's INVITE (section 12.1.2)."""
+        route = _route(response.every("Record-Route"))
+        self.refresh(response)
         self.remote = response.to
-        contacts = response.every("Contact")
-        if contacts:
-            self.target = _contact(contacts)
-        route = response.every("Record-Route")
         if route:
             self.route = route[::-1]
 
@@ -80,6 +78,13 @@ class Dialog:
             *(("Route", route) for route in self.route),
         ]
         return request
+
+
+def _route(values: list[str]) -> list[str]:
+    """A route set whose every entry can be used."""
+    for value in values:
+        Uri.parse(Address.parse(value).uri)
+    return values
 
 
 def _contact(values: list[str]) -> str:

@@ -19,8 +19,10 @@ TRANSACTIONS: Final = 20_000
 """Transactions held at once: 64 * T1 = 32 s of some 600 new ones a second."""
 CALLS: Final = 5_000
 """Calls held at once by one signalling process."""
-EARLY_SECONDS: Final = 180.0
-"""How long a call may ring: timer C (RFC 3261 section 16.6, step 11) is longer than three minutes."""
+RINGING_SECONDS: Final = 190.0
+"""Timer C, set anew by every provisional answer: longer than three minutes (RFC 3261 section 16.6, step 11)."""
+MEDIA_SECONDS: Final = 10.0
+"""How long a call waits for its ports."""
 EARLY_RESPONSES: Final = 50
 """Provisional answers relayed for one INVITE."""
 EVENTS_PER_CALL: Final = 8

@@ -98,10 +98,11 @@ class Message:
     @property
     def cseq(self) -> tuple[int, str]:
         """Number and method."""
-        number, _, method = self.require("CSeq").strip().partition(" ")
-        if not number.isdecimal() or not number.isascii() or int(number) >= 2**31 or not method.strip():
+        text, _, method = self.require("CSeq").strip().partition(" ")
+        number = p.number(text, 2**31 - 1)
+        if number is None or not method.strip():
             raise PeerError("CSeq cannot be read")
-        return int(number), method.strip()
+        return number, method.strip()
 
     @property
     def via(self) -> Via:
@@ -186,9 +187,10 @@ def parse(data: bytes | bytearray) -> Request | Response:
     length = message.get("Content-Length")
     body_end = len(data)
     if length is not None:
-        if not (length.isascii() and length.strip().isdecimal() and len(length) < 10):
+        size = p.number(length, limits.MESSAGE_BYTES)
+        if size is None:
             raise PeerError("Content-Length cannot be read")
-        body_end = body_start + int(length)
+        body_end = body_start + size
         if body_end > len(data):
             raise PeerError("body is shorter than Content-Length")
     with memoryview(data) as view:
@@ -198,10 +200,10 @@ def parse(data: bytes | bytearray) -> Request | Response:
 
 def head(data: bytes | bytearray) -> tuple[int, int]:
     """Where the headers end and the body starts. Raises PeerError."""
-    for end in (b"\r\n\r\n", b"\n\n"):
-        at = data.find(end, 0, limits.HEADER_BYTES + len(end))
-        if at >= 0:
-            return at, at + len(end)
+    ends = [(data.find(end, 0, limits.HEADER_BYTES + len(end)), len(end)) for end in (b"\r\n\r\n", b"\n\n")]
+    at, size = min((end for end in ends if end[0] >= 0), default=(-1, 0))
+    if at >= 0:
+        return at, at + size
     if len(data) > limits.HEADER_BYTES:
         raise PeerError("headers are too large", 513)
     raise PeerError("headers do not end")
@@ -235,6 +237,8 @@ def _headers(lines: Iterable[str]) -> list[tuple[str, str]]:
         name = name.rstrip(" \t")
         if not colon or not name or not set(name) <= _TOKEN:
             raise PeerError("a header line cannot be read")
+        if "\r" in value or "\0" in value:
+            raise PeerError("a header value holds a control character")
         headers.append((name, value.strip()))
         if len(headers) > limits.HEADERS:
             raise PeerError("too many headers", 513)

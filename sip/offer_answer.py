@@ -8,8 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from sip.errors import PeerError
+from sip.headers.params import number
 from sip.sdp import Media, Sdp
 
+HELD = ("", "0.0.0.0", "::")
+"""Addresses that mean: send nothing."""
 EVENT = "telephone-event/8000"
 _AUDIO = {"PCMU/8000": "PCMU/8000", "PCMA/8000": "PCMA/8000"}
 _STATIC = {"0": "PCMU/8000", "8": "PCMA/8000"}
@@ -46,7 +49,7 @@ def read(sdp: Sdp) -> Stream:
                     sdp.address_of(media),
                     media.port,
                     media.rtcp_port or media.port + 1,
-                    sdp.direction_of(media),
+                    _direction(sdp, media),
                     formats,
                     {pt: media.fmtp[str(pt)] for pt, enc in formats.items() if enc == EVENT and str(pt) in media.fmtp},
                     media.ptime,
@@ -57,17 +60,26 @@ def read(sdp: Sdp) -> Stream:
     raise PeerError("SDP offers no audio in PCMU or PCMA over RTP/AVP", 488)
 
 
+def _direction(sdp: Sdp, media: Media) -> str:
+    """The direction; the old way to hold, an address of zeros, is told in the new way (RFC 3264 section 8.4)."""
+    direction = sdp.direction_of(media)
+    if sdp.address_of(media) in HELD:
+        return {"sendrecv": "sendonly", "recvonly": "inactive"}.get(direction, direction)
+    return direction
+
+
 def _formats(media: Media) -> dict[int, str]:
     found: dict[int, str] = {}
-    for number in media.formats:
-        if not (number.isascii() and number.isdecimal() and int(number) < 128):
+    for text in media.formats:
+        payload_type = number(text, 127)
+        if payload_type is None:
             continue
-        name = media.rtpmap.get(number, _STATIC.get(number, ""))
+        name = media.rtpmap.get(text, _STATIC.get(text, ""))
         parts = name.split("/")
         encoding = "/".join(parts[:2]) if len(parts) == 2 or (len(parts) == 3 and parts[2] == "1") else ""
         encoding = encoding.upper() if encoding.upper() in _AUDIO else encoding.lower()
         if encoding in _AUDIO or encoding == EVENT:
-            found[int(number)] = encoding
+            found[payload_type] = encoding
     return found
 
 

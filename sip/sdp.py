@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 
 from sip import limits
 from sip.errors import PeerError
+from sip.headers.params import number
 
+LAST_PORT = 65534
+"""RTCP is one above (RFC 3550 section 11)."""
+LONGEST_PTIME = 200
 DIRECTIONS = ("sendrecv", "sendonly", "recvonly", "inactive")
 
 
@@ -77,19 +82,24 @@ def parse(body: bytes | bytearray) -> Sdp:
 
 def _media(value: str) -> Media:
     kind, port, protocol, *formats = [*value.split(), "", "", ""][: max(3, len(value.split()))]
-    number = port.partition("/")[0]
-    if not (number.isascii() and number.isdecimal() and int(number) < 65536 and protocol):
+    at = number(port.partition("/")[0], LAST_PORT)
+    if at is None or not protocol:
         raise PeerError("m= of SDP cannot be read", 488)
     if len(formats) > limits.FORMATS:
         raise PeerError("m= of SDP has too many formats", 488)
-    return Media(kind, int(number), protocol, [f for f in formats if f])
+    return Media(kind, at, protocol, [f for f in formats if f])
 
 
 def _connection(value: str) -> str:
     parts = value.split()
     if len(parts) != 3 or parts[0] != "IN" or parts[1] not in ("IP4", "IP6"):
         raise PeerError("c= of SDP cannot be read", 488)
-    return parts[2].partition("/")[0]
+    address = parts[2].partition("/")[0]
+    try:
+        ip_address(address)  # a name would have to be looked up for every packet
+    except ValueError:
+        raise PeerError("c= of SDP is not an IP address", 488) from None
+    return address
 
 
 def _attribute(sdp: Sdp, media: Media | None, value: str) -> None:
@@ -101,18 +111,17 @@ def _attribute(sdp: Sdp, media: Media | None, value: str) -> None:
             media.direction = name
     if media is None:
         return
-    number, _, detail = rest.partition(" ")
+    first, _, detail = rest.partition(" ")
     if name == "rtpmap":
-        media.rtpmap[number] = detail.strip()
+        media.rtpmap[first] = detail.strip()
     elif name == "fmtp":
-        media.fmtp[number] = detail.strip()
-    elif name == "rtcp" and number.isascii() and number.isdecimal():
-        media.rtcp_port = int(number) & 0xFFFF
-    elif name in ("ptime", "maxptime") and rest.isascii() and rest.isdecimal() and int(rest) <= 200:
-        if name == "ptime":
-            media.ptime = int(rest)
-        else:
-            media.maxptime = int(rest)
+        media.fmtp[first] = detail.strip()
+    elif name == "rtcp":
+        media.rtcp_port = number(first, LAST_PORT) or 0
+    elif name == "ptime":
+        media.ptime = number(rest, LONGEST_PTIME) or 0
+    elif name == "maxptime":
+        media.maxptime = number(rest, LONGEST_PTIME) or 0
 
 
 def write(sdp: Sdp, session: str, version: int) -> bytes:
@@ -129,11 +138,11 @@ def write(sdp: Sdp, session: str, version: int) -> bytes:
         lines.append(f"m={media.kind} {media.port} {media.protocol} {' '.join(media.formats) or '0'}")
         if not media.port:
             continue
-        for number in media.formats:
-            if number in media.rtpmap:
-                lines.append(f"a=rtpmap:{number} {media.rtpmap[number]}")
-            if number in media.fmtp:
-                lines.append(f"a=fmtp:{number} {media.fmtp[number]}")
+        for text in media.formats:
+            if text in media.rtpmap:
+                lines.append(f"a=rtpmap:{text} {media.rtpmap[text]}")
+            if text in media.fmtp:
+                lines.append(f"a=fmtp:{text} {media.fmtp[text]}")
         lines += [f"a=ptime:{media.ptime}"] if media.ptime else []
         lines += [f"a=maxptime:{media.maxptime}"] if media.maxptime else []
         lines.append(f"a={media.direction or 'sendrecv'}")

@@ -73,6 +73,8 @@ class ClientTransaction:
     interval: float = T1
     ack: bytes = b""
     cancel_wanted: bool = False
+    reasons: list[str] = field(default_factory=list)
+    """Reason headers for the CANCEL (RFC 3326)."""
     owner: object = None
     timers: dict[str, float] = field(default_factory=dict)
 
@@ -101,9 +103,10 @@ class ResponseReceived:
 
 @dataclass(slots=True)
 class Cancelled:
-    """The peer cancelled its INVITE; the CANCEL itself has been answered."""
+    """The peer cancelled its INVITE with `request`, which itself has been answered."""
 
     transaction: ServerTransaction
+    request: Request
 
 
 @dataclass(slots=True)
@@ -176,7 +179,7 @@ class TransactionLayer:
         invite = self._servers.get((*key[:3], "INVITE"))
         self.respond(cancel, cancel.request.response(200 if invite else 481, tag=self._ids()), now)
         if invite is not None and invite.state == PROCEEDING:
-            self.events.append(Cancelled(invite))
+            self.events.append(Cancelled(invite, cancel.request))
 
     def respond(self, transaction: ServerTransaction, response: Response, now: float) -> None:
         """Answer. A second final answer is ignored: the first one stands."""
@@ -238,12 +241,13 @@ class TransactionLayer:
         request.headers += [(name, sent.require(name)) for name in ("From", "To", "Call-ID")]
         request.headers += [("CSeq", f"{sent.cseq[0]} CANCEL")]
         request.headers += [("Route", value) for value in sent.every("Route")]
+        request.headers += [("Reason", value) for value in transaction.reasons]
         other = ClientTransaction(request, transaction.side, transaction.to, transaction.branch, request.encode())
         self._clients[transaction.branch, "CANCEL"] = other
         self.outgoing.append(Outgoing(other.data, other.side, other.to))
         self._set(other, "E", now + T1)
         self._set(other, "F", now + 64 * T1)
-        transaction.timers.pop("B", None)
+        transaction.timers.clear()
         self._set(transaction, "cancelled", now + 64 * T1)
 
     def receive_response(self, response: Response, now: float) -> None:
@@ -267,6 +271,8 @@ class TransactionLayer:
                 transaction.timers.pop("B", None)
                 if transaction.cancel_wanted:
                     self.cancel(transaction, now)
+                else:
+                    self._set(transaction, "C", now + limits.RINGING_SECONDS)
             else:
                 transaction.interval = T2
         else:
@@ -338,6 +344,9 @@ class TransactionLayer:
             doubled = 2 * transaction.interval
             transaction.interval = doubled if name == "A" else min(doubled, T2)
             self._set(transaction, name, now + transaction.interval)
+            return
+        if name == "C":
+            self.cancel(transaction, now)
             return
         transaction.timers.clear()
         timed_out = transaction.state == PROCEEDING

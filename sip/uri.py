@@ -14,6 +14,9 @@ _URI = re.compile(
 )
 
 
+_OF_THE_HOST = frozenset({"transport", "maddr", "ttl", "method", "lr"})
+
+
 @dataclass(frozen=True, slots=True)
 class Uri:
     """scheme:user@host:port followed by parameters and headers, `rest`, kept as they came."""
@@ -54,5 +57,7 @@ class Uri:
         return self.user.partition(";")[0].partition(":")[0]
 
     def at(self, host: str, port: int | None) -> Uri:
-        """The same user and parameters at another host."""
-        return replace(self, host=host, port=port)
+        """The same user at another host, without what names the old one (RFC 3261 section 19.1.1)."""
+        params = [part for part in self.rest.partition("?")[0].split(";")[1:] if part]
+        kept = [part for part in params if part.partition("=")[0].lower() not in _OF_THE_HOST]
+        return replace(self, host=host, port=port, rest="".join(f";{part}" for part in kept))

@@ -91,6 +91,7 @@ class LegMedia(Message, frozen=True):
     receive: dict[int, str]
     send: dict[str, int]
     ptime: int
+    control_port: int
 
 
 class UpdateCall(Message, frozen=True):

@@ -33,8 +33,14 @@ _EVENT_HANG: Final = 640
 """Audio stays masked for 80 ms after the last sign of a telephone-event: a gateway's tone may outlast it."""
 _EVENT_OPEN: Final = 1600
 """An event without its end is taken to go on for 200 ms (RFC 4733 section 2.6.1 asks for updates every 50)."""
+_LONGEST_EVENT: Final = 0xFFFF
+"""A longer press comes in segments (RFC 4733 section 2.5.1.3)."""
 _BURST: Final = 10
 """Packets of flat tone that one telephone-event packet may bring: a lost second is not made up for."""
+_REORDERED: Final = 4000
+"""A telephone-event up to 500 ms older than the last is a late packet of it; an older one means a new clock."""
+_SEGMENT: Final = 60000
+"""An event that follows on one as long as this without a gap is the same press (RFC 4733 section 2.5.1.3)."""
 _SEQUENCE_STEP: Final = 100
 """A larger jump in the sequence numbers is another stream, not loss."""
 
@@ -100,6 +106,7 @@ class Engine:
         self._event_active = np.zeros(capacity, np.bool_)
         self._event_start = np.zeros(capacity, np.uint32)
         self._event_seen = np.zeros(capacity, np.bool_)
+        self._event_duration = np.zeros(capacity, np.int64)
         self._listening = np.zeros(capacity, np.bool_)
 
     # Calls
@@ -140,8 +147,11 @@ class Engine:
 
     def change_mode(self, trunk: int, event: str) -> Mode:
         """Apply `event` of the mode table to a trunk slot; returns the mode it is in now."""
-        self.mode[trunk] = modes.after(Mode(int(self.mode[trunk])), event)
-        return Mode(int(self.mode[trunk]))
+        before, now = Mode(int(self.mode[trunk])), modes.after(Mode(int(self.mode[trunk])), event)
+        if before == Mode.PASSTHROUGH and now != before:
+            self.line.distrust(trunk)  # its last 8 ms were not judged
+        self.mode[trunk] = now
+        return now
 
     def close(self, slot: int) -> None:
         """Free a slot; its audio is wiped."""
@@ -214,7 +224,7 @@ class Engine:
         fresh = self._in_known[slots] & (head.ssrc[chosen] != self._in_ssrc[slots])
         for slot in slots[fresh | ~self._in_known[slots]]:
             self.line.cut(int(slot))
-            self._event_seen[slot] = False
+            self._event_seen[slot] = self._event_active[slot] = False
             self._in_known[slot] = False
         self._in_ssrc[slots] = head.ssrc[chosen]
         events = kind[chosen] == KIND_EVENT
@@ -235,7 +245,7 @@ class Engine:
         timestamp = head.timestamp[chosen]
         mode = self.mode[slots]
         hold = (self._event_hold[slots] - timestamp).view(np.int32)
-        self._event_active[slots] &= hold > 0
+        self._event_active[slots] &= (hold > 0) & (hold <= _LONGEST_EVENT + _EVENT_OPEN)
         forced = self._event_active[slots] & (mode != Mode.PASSTHROUGH)
         block = self.line.push(slots, octets, codec, timestamp, mode != Mode.PASSTHROUGH, forced)
         sealed = mode == Mode.SEALED
@@ -246,7 +256,9 @@ class Engine:
         self._codec[slots] = codec
         on = np.flatnonzero(~block.late)
         self._emit(slots[on], codec[on], block.octets[on], head, chosen[on])
-        self._listen(slots, block.hot & ~sealed & (mode != Mode.PASSTHROUGH), block.audio, block.known, timestamp, size)
+        on = np.flatnonzero(~block.late)  # what comes late says nothing of whether a key goes on
+        hot = block.hot & ~sealed & (mode != Mode.PASSTHROUGH)
+        self._listen(slots[on], hot[on], block.audio[on], block.known[on], timestamp[on], size)
 
     def _listen(
         self,
@@ -340,11 +352,15 @@ class Engine:
             return
         start = int(head.timestamp[row])
         age = _signed(start - int(self._event_start[slot]))
-        if self._event_seen[slot] and -80000 < age < 0:
+        if self._event_seen[slot] and -_REORDERED < age < 0:
             self.counters.late += 1
             return
+        segment = age == self._event_duration[slot] and age >= _SEGMENT
         new = not self._event_seen[slot] or age != 0
-        if new:
+        self._event_duration[slot] = event.duration
+        if new and segment:
+            self._event_start[slot] = start
+        elif new:
             self._event_seen[slot] = True
             self._event_start[slot] = start
             if event.code < 16:
@@ -354,7 +370,7 @@ class Engine:
                     self.keys.append(KeyFound(slot, event.code, EVENT))
         end = start + event.duration
         hold = end + (_EVENT_HANG if event.end else _EVENT_OPEN)
-        if not self._event_active[slot] or _signed(hold - int(self._event_hold[slot])) > 0:
+        if new or not self._event_active[slot] or _signed(hold - int(self._event_hold[slot])) > 0:
             self._event_hold[slot] = hold & 0xFFFFFFFF
         self._event_active[slot] = True
         self._in_sequence[slot] = head.sequence[row]

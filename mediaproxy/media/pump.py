@@ -15,7 +15,7 @@ from mediaproxy.media.rows import ROWS, Rows
 from mediaproxy.media.source import Address, SourceRule
 from mediaproxy.media.wire.rtp import LARGEST
 
-BURST = 64
+BURST = 16
 """Datagrams read from one socket in a tick, so that a flood on one port does not starve the others."""
 _RECEIVE_BUFFER = 1 << 18
 
@@ -96,13 +96,13 @@ class Pump:
             self._epoll.register(sock, select.EPOLLIN)
         return True
 
-    def update(self, slot: int, remote: Address | None) -> None:
+    def update(self, slot: int, remote: Address | None, control_port: int) -> None:
         """Set where `slot` sends to; None while the peer wants nothing."""
         leg = self._legs[slot]
         if remote is not None:
             leg.rule.signalled(remote)
         leg.remote = remote
-        leg.remote_control = (remote[0], remote[1] + 1) if remote is not None else None
+        leg.remote_control = (remote[0], control_port) if remote is not None and control_port else None
 
     def close(self, slot: int) -> None:
         """Close the sockets of `slot`."""
@@ -158,6 +158,6 @@ class Pump:
                 continue
             try:
                 (leg.rtcp if control else leg.rtp).sendto(self._out_views[row][: out.length[row]], remote)
-            except OSError:
+            except (OSError, ValueError, TypeError, OverflowError):  # whatever a peer gave as its address
                 leg.counters["unsent"] += 1
                 self.unsent += 1

@@ -109,6 +109,7 @@ class Worker:
                 self._fault(call, "vault-full")
         if self._engine.heard:
             self._record(out, now)
+        out.wipe()  # in passthrough it may hold telephone-events
         took = self._clock() - now
         self._ticks[0 if took <= 0.001 else 1 if took <= 0.0025 else 2 if took <= TICK else 3] += 1
 
@@ -197,7 +198,7 @@ class Worker:
 
     def _update(self, call: Call, message: m.UpdateCall) -> None:
         for slot, leg in zip(call.slots, message.legs, strict=True):
-            self._pump.update(slot, (leg.host, leg.port) if leg.host else None)
+            self._pump.update(slot, (leg.host, leg.port) if leg.host else None, leg.control_port)
             self._engine.update(slot, leg.receive, leg.send, leg.ptime)
 
     def _set_mode(self, call: Call, message: m.SetMode) -> None:

@@ -68,7 +68,7 @@ class Host:
         self._records: dict[str, Record] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._stopped = asyncio.Event()
-        self._counters = {"calls_total": 0.0, "unsent": 0.0}
+        self._counters = {"calls_total": 0.0, "unsent": 0.0, "bugs": 0.0}
 
     async def run(self) -> None:
         """Work until told to stop and all calls have ended."""
@@ -93,13 +93,24 @@ class Host:
                 break
             datagram = self._buffer[:size]
             self._buffer[:size] = bytes(size)
-            self._b2bua.receive_datagram(datagram, side, source[:2], time.monotonic())
-            datagram[:] = bytes(size)  # an INFO may hold a key
+            try:
+                self._b2bua.receive_datagram(datagram, side, source[:2], time.monotonic())
+            except Exception as error:  # a bug: this datagram is lost, the calls go on
+                self._bug(error)
+            finally:
+                datagram[:] = bytes(size)  # an INFO may hold a key
         self._after()
 
     def _on_timer(self) -> None:
-        self._b2bua.handle_timer(time.monotonic())
+        try:
+            self._b2bua.handle_timer(time.monotonic())
+        except Exception as error:
+            self._bug(error)
         self._after()
+
+    def _bug(self, error: Exception) -> None:
+        self._counters["bugs"] += 1
+        log.get().error("signalling-bug", exc_info=error)
 
     def _after(self) -> None:
         """Send what is to be sent, do what is asked, and set the alarm clock."""
@@ -326,4 +337,4 @@ def _advertised(config: Config, side: str) -> Endpoint:
 
 def _leg_media(leg: LegMedia) -> m.LegMedia:
     host, port = leg.remote if leg.remote is not None else ("", 0)
-    return m.LegMedia(host, port, leg.receive, leg.send, leg.ptime)
+    return m.LegMedia(host, port, leg.receive, leg.send, leg.ptime, leg.control_port)

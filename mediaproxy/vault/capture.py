@@ -102,6 +102,8 @@ class Capture:
             before = self.fields.index(current) - 1
             if before >= 0:
                 self.fields[before].clear()
+                if self.fields[before].kind == "pan":
+                    self.brand = self.last4 = ""
         current.clear()
 
     def _settle(self, current: Field) -> None:

@@ -110,6 +110,7 @@ class Call:
         stream = self.streams[index]
         if stream is None:
             return LegMedia(None)
-        held = stream.address in ("", "0.0.0.0", "::")
+        held = stream.address in offer_answer.HELD
         send = {encoding: pt for pt, encoding in reversed(stream.formats.items())}
-        return LegMedia(None if held else (stream.address, stream.port), dict(self.common), send, stream.ptime or 20)
+        remote = None if held else (stream.address, stream.port)
+        return LegMedia(remote, dict(self.common), send, stream.ptime or 20, stream.rtcp_port)

@@ -24,6 +24,8 @@ class LegMedia:
     receive: dict[int, str] = field(default_factory=dict)
     send: dict[str, int] = field(default_factory=dict)
     ptime: int = 20
+    control_port: int = 0
+    """Where RTCP goes."""
 
 
 @dataclass(frozen=True, slots=True)

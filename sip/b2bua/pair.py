@@ -6,7 +6,9 @@ that the host empties. Media is asked for with an event and answered with `media
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
+from ipaddress import ip_address
 
 from sip import digits, limits
 from sip.b2bua.call import Call, Exchange, Leg, Passing
@@ -16,6 +18,7 @@ from sip.b2bua.relay import ALLOW, METHODS, carry, carry_body
 from sip.dialog import Dialog
 from sip.errors import PeerError
 from sip.headers.address import Address
+from sip.headers.params import number
 from sip.headers.via import Endpoint
 from sip.message import Message, Request, Response, head, parse
 from sip.transaction import (
@@ -32,6 +35,8 @@ from sip.transaction import (
 from sip.uri import Uri
 
 SDP = "application/sdp"
+HARMLESS = frozenset({"application/media_control+xml"})
+"""Bodies of INFO that pass to the agent side: picture requests (RFC 5168)."""
 
 
 class B2bua:
@@ -54,7 +59,7 @@ class B2bua:
         self._mode_of, self._correlation = mode_of, correlation_header
         self._layer = TransactionLayer({side: _join(at) for side, at in advertised.items()}, ids)
         self._dialogs: dict[tuple[str, str], tuple[Call, int]] = {}
-        self._early: dict[str, float] = {}
+        self._opening: dict[str, float] = {}
         self.calls: dict[str, Call] = {}
         self.events: list[Event] = []
         self.stopping = False
@@ -88,6 +93,8 @@ class B2bua:
         except PeerError:
             self.counters["malformed"] += 1
         self._work(peer, now)
+        if message.body and message.content_type != SDP:
+            message.wipe()  # it may have held a key: no transaction keeps it
 
     def _refuse_unread(self, data: bytes | bytearray, side: str, source: Endpoint, error: PeerError) -> None:
         """Answer a request that cannot be read, if it says to whom (RFC 3261 section 8.2)."""
@@ -101,14 +108,14 @@ class B2bua:
 
     def get_timer(self) -> float | None:
         """When to call `handle_timer`."""
-        times = [t for t in (self._layer.get_timer(), min(self._early.values(), default=None)) if t is not None]
+        times = [t for t in (self._layer.get_timer(), min(self._opening.values(), default=None)) if t is not None]
         return min(times, default=None)
 
     def handle_timer(self, now: float) -> None:
         """Fire what is due."""
         self._layer.handle_timer(now)
-        for call_id in [key for key, when in self._early.items() if when <= now]:
-            self.hang_up(call_id, "ring-timeout", now, status=408)
+        for call_id in [key for key, when in self._opening.items() if when <= now]:
+            self.media_failed(call_id, now)
         self._work(None, now)
 
     def _work(self, peer: Peer | None, now: float) -> None:
@@ -121,7 +128,7 @@ class B2bua:
                 elif isinstance(event, ResponseReceived):
                     self._response(event, now)
                 elif isinstance(event, Cancelled):
-                    self._cancelled(event.transaction, now)
+                    self._cancelled(event, now)
                 elif isinstance(event, AckMissing) and isinstance(event.transaction.owner, Exchange):
                     self.hang_up(event.transaction.owner.call.id, "ack-missing", now)
             except PeerError as error:
@@ -133,7 +140,7 @@ class B2bua:
 
     def _request(self, event: RequestReceived, peer: Peer, now: float) -> None:
         request, transaction = event.request, event.transaction
-        found = self._dialogs.get((request.call_id, request.to.tag)) if request.to.tag else None
+        found = self._find(request, event.side)
         if transaction is None:
             if found is not None:
                 self._ack(found[0], found[1], request)
@@ -148,6 +155,8 @@ class B2bua:
             self._in_dialog(found[0], found[1], request, transaction, now)
         elif request.to.tag:
             self._refuse(transaction, 481, now)
+        elif request.method == "OPTIONS" and self.stopping:
+            self._refuse(transaction, 503, now)
         elif request.method == "OPTIONS":
             answer = request.response(200, tag=self._ids())
             answer.headers += [("Allow", ALLOW), ("Accept", SDP)]
@@ -157,19 +166,27 @@ class B2bua:
         else:
             self._refuse(transaction, 481 if request.method in ("BYE", "INFO") else 405, now)
 
+    def _find(self, request: Request, side: str) -> tuple[Call, int] | None:
+        """The call and leg of a request within a dialog: Call-ID, both tags and the side must fit."""
+        found = self._dialogs.get((request.call_id, request.to.tag)) if request.to.tag else None
+        if found is None:
+            return None
+        leg = found[0].legs[found[1]]
+        same = leg.peer.side == side and leg.dialog.remote.tag in ("", request.from_.tag)
+        return found if same else None
+
     def _refuse(self, transaction: ServerTransaction, status: int, now: float) -> None:
         answer = transaction.request.response(status, tag=self._ids())
         if status == 405:
             answer.headers.append(("Allow", ALLOW))
+        if status == 415:
+            answer.headers.append(("Accept", SDP))
         if status == 503:
             answer.headers.append(("Retry-After", "10"))
         self._layer.respond(transaction, answer, now)
 
     def _invite(self, request: Request, transaction: ServerTransaction, peer: Peer, now: float) -> None:
-        hops = request.get("Max-Forwards") or "70"
-        if not (hops.isascii() and hops.isdecimal()):
-            raise PeerError("Max-Forwards cannot be read")
-        if int(hops) == 0:
+        if _hops(request) == 0:
             raise PeerError("Max-Forwards is used up", 483)
         if request.body and request.content_type != SDP:
             raise PeerError("body is not SDP", 415)
@@ -189,16 +206,16 @@ class B2bua:
             Leg(peer, self._advertised[peer.side][0], near, session=str(int(self._ids()[:12], 16))),
             Leg(target, self._advertised[target.side][0], far, session=str(int(self._ids()[:12], 16))),
         )
-        number = uri.number if target.side == AGENT else _number(request.from_)
+        extension = uri.number if target.side == AGENT else _number(request.from_)
         correlation = (request.get(self._correlation) or "")[:128] if peer.side == AGENT else ""
-        call = Call(self._ids(), route, legs, self._mode_of(route), number, correlation, now)
+        call = Call(self._ids(), route, legs, self._mode_of(route), extension, correlation, now)
         call.exchange = transaction.owner = Exchange(call, 0, transaction)
         if request.body:
             call.pass_sdp(0, request, final=False)
         self.calls[call.id] = call
         self._dialogs[near.call_id, local_tag] = (call, 0)
         self._dialogs[far.call_id, remote_tag] = (call, 1)
-        self._early[call.id] = now + limits.EARLY_SECONDS
+        self._opening[call.id] = now + limits.MEDIA_SECONDS
         self._layer.respond(transaction, request.response(100), now)
         self.events.append(MediaWanted(call.id, (peer.side, target.side)))
 
@@ -207,11 +224,12 @@ class B2bua:
         call = self.calls.get(call_id)
         if call is None or call.exchange is None or call.state != "opening":
             return
+        self._opening.pop(call_id, None)
         for leg, port in zip(call.legs, ports, strict=True):
             leg.port = port
         source = call.exchange.server.request
         request = call.legs[1].dialog.request("INVITE")
-        request.set("Max-Forwards", str(int(source.get("Max-Forwards") or "70") - 1))
+        request.set("Max-Forwards", str(_hops(source) - 1))
         call.state = "inviting"
         self._forward_invite(call, call.exchange, source, request, now)
 
@@ -268,11 +286,8 @@ class B2bua:
             if key.event >= 0:
                 self.events.append(KeyReceived(call.id, key.event))
             return
-        if from_trunk and request.body and call.mode in ("armed", "sealed"):
-            # While a capture runs, no body goes to the agent side that is not known to be harmless.
-            request.wipe()
-            self.counters["withheld"] += 1
-            self._layer.respond(transaction, request.response(200), now)
+        if from_trunk and self._withheld(call, request, request.method):
+            self._refuse(transaction, 415, now)
             return
         if call.passing >= limits.EVENTS_PER_CALL or call.state not in ("answered", "inviting", "ringing"):
             self._refuse(transaction, 503, now)
@@ -283,6 +298,16 @@ class B2bua:
         carry_body(request, outward)
         call.passing += 1
         self._layer.send(outward, leg.peer.side, self._next_hop(leg), now, Passing(call, index, transaction))
+
+    def _withheld(self, call: Call, message: Message, method: str) -> bool:
+        """Whether a body from the trunk must not reach the agent: any while a capture runs, and in INFO those that
+        are not known to be harmless, since a key can be written in many ways."""
+        if not message.body:
+            return False
+        if call.mode in ("armed", "sealed") or (method == "INFO" and message.content_type not in HARMLESS):
+            self.counters["withheld"] += 1
+            return True
+        return False
 
     def _ack(self, call: Call, index: int, request: Request) -> None:
         exchange = call.exchange
@@ -300,7 +325,7 @@ class B2bua:
             except PeerError:
                 self.counters["refused"] += 1
         self._send_ack(call, exchange, body)
-        call.exchange = None
+        call.exchange = call.offered = None
 
     def _send_ack(self, call: Call, exchange: Exchange, body: bytes) -> None:
         assert exchange.client is not None
@@ -310,11 +335,13 @@ class B2bua:
             ack.put_body(SDP, body)
         exchange.ack = self._layer.send_ack(ack, leg.peer.side, self._next_hop(leg))
 
-    def _cancelled(self, transaction: ServerTransaction, now: float) -> None:
-        exchange = transaction.owner
+    def _cancelled(self, event: Cancelled, now: float) -> None:
+        exchange, reasons = event.transaction.owner, event.request.every("Reason")
         if not isinstance(exchange, Exchange):
-            self._refuse(transaction, 487, now)
+            self._refuse(event.transaction, 487, now)
             return
+        if exchange.client is not None:
+            exchange.client.reasons = reasons
         if exchange.call.state == "answered":  # a re-INVITE: the call goes on as it was
             if exchange.client is not None:
                 self._layer.cancel(exchange.client, now)
@@ -338,8 +365,10 @@ class B2bua:
             return
         passing.call.passing -= 1
         answer = passing.server.request.response(response.status, response.reason)
-        carry(response, answer)
-        carry_body(response, answer)
+        carry(response, answer, self._correlation)
+        to_agent = passing.call.legs[passing.source].peer.side == AGENT and passing.call.mode != "passthrough"
+        if not to_agent or not self._withheld(passing.call, response, passing.server.request.method):
+            carry_body(response, answer)
         self._layer.respond(passing.server, answer, now)
 
     def _invite_answered(self, ex: Exchange, response: Response, client: ClientTransaction, now: float) -> None:
@@ -352,7 +381,9 @@ class B2bua:
             return
         if call.ended or ex.server.state != PROCEEDING:
             if 200 <= response.status < 300:  # it crossed the CANCEL: take it and hang up (RFC 3261 section 15)
-                leg.dialog.learn(response)
+                leg.dialog.remote = response.to
+                with contextlib.suppress(PeerError):
+                    leg.dialog.learn(response)
                 self._send_ack(call, ex, b"")
                 if call.ended:
                     self._bye(leg, None, now)
@@ -363,7 +394,7 @@ class B2bua:
             self._accepted(ex, response, now)
         else:
             answer = ex.server.request.response(response.status, response.reason, self._tag(call, ex.source))
-            carry(response, answer)
+            carry(response, answer, self._correlation)
             answer.headers += [("Contact", c) for c in response.every("Contact") if response.status < 400]
             self._layer.respond(ex.server, answer, now)
             call.exchange = None
@@ -378,7 +409,12 @@ class B2bua:
         leg = ex.call.legs[1 - ex.source]
         if ex.call.state != "answered" and response.to.tag:
             leg.dialog.learn(response)
-        self._layer.respond(ex.server, self._relayed(ex, response, final=False), now)
+        try:
+            answer = self._relayed(ex, response, final=False)
+        except PeerError:  # a description that cannot be used yet need not stop the ringing
+            response.body.clear()
+            answer = self._relayed(ex, response, final=False)
+        self._layer.respond(ex.server, answer, now)
         if ex.call.state == "inviting":
             ex.call.state = "ringing"
             self.events.append(CallChanged(ex.call.id, "ringing"))
@@ -386,11 +422,11 @@ class B2bua:
     def _accepted(self, ex: Exchange, response: Response, now: float) -> None:
         call, leg = ex.call, ex.call.legs[1 - ex.source]
         first = call.state != "answered"
-        if first:
-            leg.dialog.learn(response)
-        else:
-            leg.dialog.refresh(response)
         try:
+            if first:
+                leg.dialog.learn(response)
+            else:
+                leg.dialog.refresh(response)
             answer = self._relayed(ex, response, final=True)
         except PeerError as error:
             self.counters["refused"] += 1
@@ -398,12 +434,12 @@ class B2bua:
             self._answer_source(ex, error.status, now)
             call.exchange = None
             if first:
+                leg.dialog.remote = response.to
                 self._bye(leg, None, now)
-                self._close(call, "no-codec")
+                self._close(call, "unusable-answer")
             return
         ex.answer = response
         call.state = "answered"
-        self._early.pop(call.id, None)
         self._layer.respond(ex.server, answer, now)
         if first:
             self.events.append(CallChanged(call.id, "answered"))
@@ -443,7 +479,7 @@ class B2bua:
         ex, answered = call.exchange, call.state == "answered"
         if ex is not None and ex.answer is None:
             self._answer_source(ex, status, now)
-            if ex.client is not None and not answered:
+            if ex.client is not None:
                 self._layer.cancel(ex.client, now)
         elif ex is not None and ex.answer is not None and not ex.ack:
             self._layer.acknowledged(ex.server)
@@ -463,7 +499,7 @@ class B2bua:
         call.state = "ended"
         call.exchange = None
         self.calls.pop(call.id, None)
-        self._early.pop(call.id, None)
+        self._opening.pop(call.id, None)
         for leg in call.legs:
             self._dialogs.pop((leg.dialog.call_id, leg.dialog.local.tag), None)
         self.events.append(CallChanged(call.id, "ended", reason))
@@ -487,7 +523,7 @@ class B2bua:
         text = Address.parse(leg.dialog.route[0]).uri if leg.dialog.route else leg.dialog.target
         uri = Uri.parse(text)
         known = leg.peer.address
-        if _is_ipv4(uri.host) and leg.peer.speaks_from(uri.host):
+        if _is_address(uri.host) and leg.peer.speaks_from(uri.host):
             return (uri.host, uri.port or 5060)
         return leg.dialog.peer or known
 
@@ -518,6 +554,13 @@ def refusal(text: bytes, status: int) -> Response | None:
     return answer
 
 
+def _hops(request: Request) -> int:
+    hops = number(request.get("Max-Forwards") or "70", 255)
+    if hops is None:
+        raise PeerError("Max-Forwards cannot be read")
+    return hops
+
+
 def _number(address: Address) -> str:
     try:
         return Uri.parse(address.uri).number
@@ -526,9 +569,12 @@ def _number(address: Address) -> str:
 
 
 def _join(at: Endpoint) -> str:
-    return f"{at[0]}:{at[1]}"
+    return f"[{at[0]}]:{at[1]}" if ":" in at[0] else f"{at[0]}:{at[1]}"
 
 
-def _is_ipv4(host: str) -> bool:
-    parts = host.split(".")
-    return len(parts) == 4 and all(part.isascii() and part.isdecimal() and int(part) < 256 for part in parts)
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True

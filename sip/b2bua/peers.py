@@ -22,7 +22,10 @@ class Peer:
 
     def speaks_from(self, host: str) -> bool:
         """Whether `host` is one of the peer's addresses."""
-        address = ip_address(host)
+        try:
+            address = ip_address(host)
+        except ValueError:
+            return False
         return any(address in network for network in self.sources)
 
 

@@ -29,6 +29,15 @@ def split(text: str, separator: str) -> list[str]:
     return parts
 
 
+def number(text: str, limit: int) -> int | None:
+    """The decimal number in `text`, or None where it is none or larger than `limit`."""
+    text = text.strip()
+    if not (0 < len(text) <= 10 and text.isascii() and text.isdecimal()):
+        return None
+    value = int(text)
+    return value if value <= limit else None
+
+
 def parse(parts: list[str]) -> dict[str, str | None]:
     """Return parameters by lower-case name; None for one without a value."""
     found: dict[str, str | None] = {}

@@ -234,3 +234,60 @@ def test_arming_and_faults_in_midstream_leave_no_tone(mode: Mode) -> None:
     for start, end in marks[marks[:, 1] + 64 < len(audio_out)]:
         piece = slice(start + 64, end + 64)
         assert ((audio_out[piece] == flat[piece]) | (audio_out[piece] == 0xFF)).all()
+
+
+@pytest.mark.parametrize("twice", range(10, 16))
+def test_a_duplicated_packet_inside_a_key_changes_nothing(twice: int) -> None:
+    press = synth.tone_pair(synth.Press(6, 120))
+    octets = g711.encode(np.concatenate([np.zeros(1700, np.float32), press, np.zeros(1600, np.float32)]), g711.PCMU)
+    made = engine(Mode.ARMED)
+    found = 0
+    for i in range(len(octets) // 160):
+        for _ in range(2 if i == twice else 1):
+            run(made, [(TRUNK, packet(i, 160 * i, octets[160 * i : 160 * i + 160].tobytes()))])
+            found += len(made.keys)
+    assert found == 1
+
+
+@pytest.mark.parametrize("base", [0, 2**30, 2**31 + 5, 2**32 - 1000])
+def test_a_new_clock_after_an_event_does_not_mask_for_hours(base: int) -> None:
+    made = engine()
+    run(made, [(TRUNK, packet(0, base, event(5, 160, True), pt=101, ssrc=1))])
+    quiet = np.full(160, 0xFF, np.uint8)
+    out = []
+    for i in range(40):
+        out = run(made, [(TRUNK, packet(i, 777777 + 160 * i, quiet.tobytes(), ssrc=2))])
+    assert out[0][1][12:] == quiet.tobytes()
+
+
+def test_a_long_press_in_segments_is_one_key() -> None:
+    made = engine(Mode.ARMED)
+    found = 0
+    for start, duration in ((800, 65535), (800 + 65535, 1600), (800 + 65535, 3200)):
+        run(made, [(TRUNK, packet(start & 0xFF, start, event(4, duration), pt=101))])
+        found += len(made.keys)
+    assert found == 1
+
+
+@pytest.mark.parametrize("at", range(0, 160, 16))
+def test_leaving_passthrough_in_the_middle_of_a_tone_leaks_nothing_after_it(at: int) -> None:
+    press = synth.tone_pair(synth.Press(9, 60))
+    lead = np.zeros(1600 - at, np.float32)
+    octets = g711.encode(np.concatenate([lead, press, np.zeros(1600, np.float32)]), g711.PCMU)
+    made = engine(Mode.PASSTHROUGH)
+    for i in range(len(octets) // 160):
+        if i == 10:
+            made.change_mode(TRUNK, "guard")
+        out = run(made, [(TRUNK, packet(i, 160 * i, octets[160 * i : 160 * i + 160].tobytes()))])
+        if i >= 10:
+            heard = np.frombuffer(out[0][1][12:], np.uint8)
+            flat = made.line.flat(g711.PCMU, 160 * i, 160)
+            silent = np.abs(g711.decode(heard, g711.PCMU)) < 0.001
+            assert ((heard == flat) | silent).all()
+
+
+def test_what_passed_through_is_wiped_from_the_slab() -> None:
+    made = engine(Mode.PASSTHROUGH)
+    run(made, [(TRUNK, packet(1, 160, event(5, 160), pt=101))])
+    made.out.wipe()
+    assert not made.out.slab.any()

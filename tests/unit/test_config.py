@@ -1,0 +1,79 @@
+"""The configuration: every mistake is told by file, line, key and what is allowed."""
+
+from pathlib import Path
+
+import pytest
+
+from mediaproxy import config
+from mediaproxy.errors import ConfigError
+
+EXAMPLE = Path(__file__).parents[2] / "deploy" / "example.toml"
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> str:
+    """The example, with the files it names made."""
+    made = (
+        EXAMPLE.read_text()
+        .replace("/etc/flattone/", f"{tmp_path}/")
+        .replace("/var/lib/flattone/recordings", str(tmp_path))
+    )
+    for name in ("gateway.token", "api.pem", "api.key"):
+        (tmp_path / name).write_text("x")
+    return made
+
+
+def load(tmp_path: Path, text: str) -> config.Config:
+    path = tmp_path / "f.toml"
+    path.write_text(text)
+    return config.load(str(path))
+
+
+def test_the_example_is_true(tmp_path: Path, text: str) -> None:
+    loaded = load(tmp_path, text)
+    assert {peer.side for peer in loaded.peers} == {"trunk", "agent"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ('side = "trunk"', 'side = "middle"', "side"),
+        ('side = "trunk"', 'syde = "trunk"', "syde"),
+        ('name = "carrier"', "", "name"),
+        ('ports = "20000-23999"', 'ports = "20000"', "media.ports"),
+        ('from = "carrier"', 'from = "nobody"', "route.from"),
+        ('to = "pbx"', 'to = "carrier"', "other side"),
+        ('gateway = "merchant"', 'gateway = "other"', "route.gateway"),
+        ('url = "https://', 'url = "http://', "gateway.url"),
+        ('bearer_file = "', 'bearer_file = "/nonexistent', "gateway.bearer_file"),
+        ("[media]", "[media", "not TOML"),
+        ('listen = "127.0.0.1:8443"', 'listen = "nowhere"', "api.listen"),
+        ("workers = 0", "workers = -1", "media.workers"),
+        ("workers = 0", 'workers = "two"', "workers"),
+        ('users = ".*"', 'users = "("', "route.users"),
+        ('fields = ["pan", "expiry", "cvv"]', 'fields = ["pan", "pin"]', "fields"),
+        ('mode = "guarded"', 'mode = "open"', "mode"),
+    ],
+)
+def test_every_mistake_is_named(tmp_path: Path, text: str, old: str, new: str, says: str) -> None:
+    assert old in text
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, text.replace(old, new, 1))
+    assert "f.toml" in str(caught.value)
+    assert says in str(caught.value)
+
+
+def test_a_line_is_named(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError, match=r"f\.toml:\d+: .*media\.ports"):
+        load(tmp_path, text.replace('ports = "20000-23999"', 'ports = "9-8"'))
+
+
+def test_a_missing_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        config.load(str(tmp_path / "none.toml"))
+
+
+def test_no_secret_is_echoed(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, text + "\ntoken = 'hunter2\n")
+    assert "hunter2" not in str(caught.value)
