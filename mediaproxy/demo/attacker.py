@@ -56,15 +56,21 @@ def guess(
     audio = g711.decode(octets, g711.PCMU).astype(np.float64)
     guesses = np.empty(len(marks), np.int64)
     for k, (start, end) in enumerate(marks):
-        score = rng.uniform(0, 1e-12, 10)
-        for a, b in _runs(~struck[start:end]):
-            for at in range(start + a, start + b, _LONGEST):
-                piece = audio[at : min(at + _LONGEST, start + b)]
-                if len(piece) >= _SHORTEST:
-                    fit = np.einsum("klf,l->kf", _bases(len(piece)), piece)
-                    score += np.square(fit).sum(axis=1)
-        guesses[k] = int(score.argmax())
+        fit = scores(audio, start, end, struck)
+        guesses[k] = int((fit + rng.uniform(0, 1e-12, len(fit))).argmax())
     return guesses
+
+
+def scores(audio: NDArray[np.float64], start: int, end: int, struck: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """float64[10]: how much energy each digit's pair explains in what is not struck out between start and end."""
+    score = np.zeros(len(DIGITS))
+    for a, b in _runs(~struck[start:end]):
+        for at in range(start + a, start + b, _LONGEST):
+            piece = audio[at : min(at + _LONGEST, start + b)]
+            if len(piece) >= _SHORTEST:
+                fit = np.einsum("klf,l->kf", _bases(len(piece)), piece)
+                score += np.square(fit).sum(axis=1)
+    return score
 
 
 def _runs(free: NDArray[np.bool_]) -> list[tuple[int, int]]:
