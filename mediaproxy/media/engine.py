@@ -39,6 +39,8 @@ _BURST: Final = 10
 """Packets of flat tone that one telephone-event packet may bring: a lost second is not made up for."""
 _REORDERED: Final = 4000
 """A telephone-event up to 500 ms older than the last is a late packet of it; an older one means a new clock."""
+_EVENT_PAUSE: Final = 0.1
+"""Seconds without a packet of it after which a telephone-event is over: updates come every 50 ms at most."""
 _SEGMENT: Final = 60000
 """An event that follows on one as long as this without a gap is the same press (RFC 4733 section 2.5.1.3)."""
 _SEQUENCE_STEP: Final = 100
@@ -93,7 +95,10 @@ class Engine:
         self.last_arrival = np.zeros(capacity)
         self._in_ssrc = np.zeros(capacity, np.uint32)
         self._in_sequence = np.zeros(capacity, np.uint16)
+        self._heard_any = np.zeros(capacity, np.bool_)
+        """Whether a packet has come, so that `_in_ssrc` means something."""
         self._in_known = np.zeros(capacity, np.bool_)
+        """Whether the source's clock and numbers are tied to those of egress."""
         self._out_ssrc = np.zeros(capacity, np.uint32)
         self._out_sequence = np.zeros(capacity, np.uint16)
         self._out_offset = np.zeros(capacity, np.uint32)
@@ -107,6 +112,7 @@ class Engine:
         self._event_start = np.zeros(capacity, np.uint32)
         self._event_seen = np.zeros(capacity, np.bool_)
         self._event_duration = np.zeros(capacity, np.int64)
+        self._event_arrival = np.full(capacity, -np.inf)
         self._listening = np.zeros(capacity, np.bool_)
 
     # Calls
@@ -121,7 +127,14 @@ class Engine:
             self._peer[slot] = peer
             self._recorded[slot] = recorded
             self.last_arrival[slot] = now
-            for state in (self._in_known, self._event_active, self._event_seen, self._listening, self._sent):
+            for state in (
+                self._heard_any,
+                self._in_known,
+                self._event_active,
+                self._event_seen,
+                self._listening,
+                self._sent,
+            ):
                 state[slot] = 0
             self.masked[slot] = self.keyed[slot] = 0
             self._report_due[slot] = now + RTCP_SECONDS
@@ -188,7 +201,7 @@ class Engine:
             self._relay(rows, np.flatnonzero(use & ~trunk), head, kind)
             masked = np.flatnonzero(use & trunk)
             for chosen in _rounds(slot, masked):
-                self._round(rows, chosen, head, kind)
+                self._round(rows, chosen, head, kind, now)
         self._reports(now, wall)
         if out.count == len(out.slot):
             self.counters.overflow += 1
@@ -218,18 +231,20 @@ class Engine:
         for i in np.flatnonzero(self._recorded[slots] & (kind[chosen] != KIND_EVENT)):
             self.heard.append((at.start + int(i), int(slots[i]), int(head.timestamp[chosen[i]]), int(kind[chosen[i]])))
 
-    def _round(self, rows: Rows, chosen: NDArray[np.intp], head: rtp.Headers, kind: NDArray[np.uint8]) -> None:
+    def _round(
+        self, rows: Rows, chosen: NDArray[np.intp], head: rtp.Headers, kind: NDArray[np.uint8], now: float
+    ) -> None:
         """Trunk to agent: at most one row a slot."""
         slots = rows.slot[chosen]
-        fresh = self._in_known[slots] & (head.ssrc[chosen] != self._in_ssrc[slots])
-        for slot in slots[fresh | ~self._in_known[slots]]:
+        for slot in slots[~self._heard_any[slots] | (head.ssrc[chosen] != self._in_ssrc[slots])]:
             self.line.cut(int(slot))
             self._event_seen[slot] = self._event_active[slot] = False
             self._in_known[slot] = False
+            self._heard_any[slot] = True
         self._in_ssrc[slots] = head.ssrc[chosen]
         events = kind[chosen] == KIND_EVENT
         for row in chosen[events]:
-            self._event(rows, int(row), head)
+            self._event(rows, int(row), head, now)
         audio = chosen[~events]
         sizes = head.end[audio] - head.start[audio]
         for size in np.unique(sizes):
@@ -340,7 +355,7 @@ class Engine:
 
     # Telephone-events
 
-    def _event(self, rows: Rows, row: int, head: rtp.Headers) -> None:
+    def _event(self, rows: Rows, row: int, head: rtp.Headers, now: float) -> None:
         """Consume a telephone-event: flat tone for the time not yet sent, the key to whoever captures."""
         slot = int(rows.slot[row])
         event = telephone_event.parse(rows.slab[row, head.start[row] : head.end[row]])
@@ -352,11 +367,14 @@ class Engine:
             return
         start = int(head.timestamp[row])
         age = _signed(start - int(self._event_start[slot]))
-        if self._event_seen[slot] and -_REORDERED < age < 0:
+        # A marker after a pause begins a press, even with numbers used before: some senders replay a capture.
+        restarted = bool(head.marker[row]) and now - self._event_arrival[slot] > _EVENT_PAUSE
+        self._event_arrival[slot] = now
+        if self._event_seen[slot] and -_REORDERED < age < 0 and not restarted:
             self.counters.late += 1
             return
         segment = age == self._event_duration[slot] and age >= _SEGMENT
-        new = not self._event_seen[slot] or age != 0
+        new = not self._event_seen[slot] or age != 0 or restarted
         self._event_duration[slot] = event.duration
         if new and segment:
             self._event_start[slot] = start

@@ -52,7 +52,9 @@ def features(octets: Octets, marks: NDArray[np.int64], struck: NDArray[np.bool_]
         first, last = (edges[0], edges[-1]) if edges.size else (-1, -1)
         share = fit / (fit.sum() + 1e-12)
         best = (np.arange(len(fit)) == fit.argmax()).astype(float)
-        rows.append(np.r_[best, share, np.log10(fit + 1e-9), *bands, first, last, around.sum(), edges.size, start % 160])
+        rows.append(
+            np.r_[best, share, np.log10(fit + 1e-9), *bands, first, last, around.sum(), edges.size, start % 160]
+        )
     return np.array(rows)
 
 

@@ -260,6 +260,29 @@ def test_a_new_clock_after_an_event_does_not_mask_for_hours(base: int) -> None:
     assert out[0][1][12:] == quiet.tobytes()
 
 
+def test_the_same_capture_played_twice_is_two_presses() -> None:
+    made = engine(Mode.ARMED)
+    found = 0
+    for second in (0.0, 0.5, 1.0):
+        for i in range(3):
+            run(
+                made,
+                [(TRUNK, packet(100 + i, 13280, event(1, 320 * (i + 1), i == 2), pt=101, marker=i == 0))],
+                second + i * 0.02,
+            )
+            found += len(made.keys)
+    assert found == 3
+
+
+def test_a_call_may_begin_with_a_key() -> None:
+    made = engine(Mode.ARMED)
+    found = 0
+    for i in range(5):
+        run(made, [(TRUNK, packet(i, 500, event(1, 80 * i, i == 4), pt=101, marker=i == 0))], i * 0.02)
+        found += len(made.keys)
+    assert found == 1
+
+
 def test_a_long_press_in_segments_is_one_key() -> None:
     made = engine(Mode.ARMED)
     found = 0
