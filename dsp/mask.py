@@ -123,13 +123,27 @@ class MaskLine:
         place = (timestamp + np.arange(length)) % self._flat.shape[1]
         return np.asarray(self._flat[codec][place], np.uint8)
 
+    def late(self, slots: Index, timestamp: NDArray[np.uint32]) -> Flags:
+        """bool[n]: whether a block at `timestamp` would come too late to be sent."""
+        delta = (timestamp - self._expected[slots]).view(np.int32)
+        return self._started[slots] & (delta < 0) & (delta > -_RESYNC)
+
     def push(
-        self, slots: Index, octets: Octets, codec: Index, timestamp: NDArray[np.uint32], gated: Flags, forced: Flags
+        self,
+        slots: Index,
+        octets: Octets,
+        codec: Index,
+        timestamp: NDArray[np.uint32],
+        gated: Flags,
+        forced: Flags,
+        clock: NDArray[np.uint32] | None = None,
     ) -> Block:
         """Pass a block through the lines of `slots` (distinct).
 
         octets: uint8[n, length] as received; codec: int[n]; timestamp: uint32[n], RTP timestamp of the first sample.
         gated: bool[n], whether the gate may mask; forced: bool[n], mask all of what leaves now.
+        clock: uint32[n], where the block stands on the clock it leaves by, which sets the phase of the flat tone: a
+        sender whose timestamps depend on the key must not set it. Default: `timestamp`.
         A length that does not fill whole cells is masked whole and treated as a gap.
         """
         length = octets.shape[1]
@@ -147,7 +161,7 @@ class MaskLine:
         cover, asked = self._cover_of(slots, audio, gated & ok, cells)
         cover |= forced[:, None]
         out = self._shift(slots, octets, codec, ok)
-        masked = self._paint(slots, out, codec, timestamp, cover[:, :cells], ok)
+        masked = self._paint(slots, out, codec, timestamp if clock is None else clock, cover[:, :cells], ok)
         keep = slots[ok]
         self._cover[keep] = cover[ok, cells : cells + self._back]
         tail = cover[ok, cells + self._back :]
@@ -160,8 +174,7 @@ class MaskLine:
     def _place(self, slots: Index, timestamp: NDArray[np.uint32], length: int) -> tuple[Flags, Flags, Flags]:
         """Compare with the expected time: (late, gap, a mask was running when the gap came), bool[n] each."""
         delta = (timestamp - self._expected[slots]).view(np.int32)
-        started = self._started[slots]
-        late = started & (delta < 0) & (delta > -_RESYNC)
+        late = self.late(slots, timestamp)
         gap = ~late & ((delta != 0) | ~self._joined[slots])
         running = self._run[slots] | (self._hang[slots] > 0) | self._cover[slots].any(axis=1)
         on = slots[~late]
@@ -209,7 +222,7 @@ class MaskLine:
         return line[:, : octets.shape[1]].copy()
 
     def _paint(
-        self, slots: Index, out: Octets, codec: Index, timestamp: NDArray[np.uint32], cover: Flags, ok: Flags
+        self, slots: Index, out: Octets, codec: Index, clock: NDArray[np.uint32], cover: Flags, ok: Flags
     ) -> NDArray[np.int64]:
         """Overwrite what may not leave in `out`; return how many samples of each row.
 
@@ -220,7 +233,7 @@ class MaskLine:
         cells = cover.shape[1]
         flat = cover.any(axis=1) & ok
         rows = np.flatnonzero(flat)
-        when = (timestamp[rows, None].astype(np.int64) + np.arange(out.shape[1])) % self._flat.shape[1]
+        when = (clock[rows, None].astype(np.int64) + np.arange(out.shape[1])) % self._flat.shape[1]
         out[rows] = self._flat[codec[rows, None], when]
         masked[rows] = out.shape[1]
         unknown = self._unknown[slots]

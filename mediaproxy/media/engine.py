@@ -43,6 +43,8 @@ _EVENT_PAUSE: Final = 0.1
 """Seconds without a packet of it after which a telephone-event is over: updates come every 50 ms at most."""
 _SEGMENT: Final = 60000
 """An event that follows on one as long as this without a gap is the same press (RFC 4733 section 2.5.1.3)."""
+_ASTRAY: Final = 4000
+"""A timestamp 500 ms off the wall clock is no loss or silence but another clock."""
 _SEQUENCE_STEP: Final = 100
 """A larger jump in the sequence numbers is another stream, not loss."""
 
@@ -103,6 +105,7 @@ class Engine:
         self._out_sequence = np.zeros(capacity, np.uint16)
         self._out_offset = np.zeros(capacity, np.uint32)
         self._out_end = np.zeros(capacity, np.uint32)
+        self._out_at = np.zeros(capacity)
         self._sent = np.zeros((capacity, 2), np.int64)
         self._report_due = np.full(capacity, np.inf)
         self._codec = np.zeros(capacity, np.intp)
@@ -140,6 +143,7 @@ class Engine:
             self._report_due[slot] = now + RTCP_SECONDS
         self._trunk[trunk], self._trunk[agent] = True, False
         self.mode[trunk] = mode
+        self._out_at[agent] = now
         self._out_ssrc[agent] = random()
         self._out_sequence[agent] = random() & 0x7FFF
         self._out_end[agent] = random()
@@ -249,10 +253,16 @@ class Engine:
         sizes = head.end[audio] - head.start[audio]
         for size in np.unique(sizes):
             if size:
-                self._audio(rows, audio[sizes == size], int(size), head, kind)
+                self._audio(rows, audio[sizes == size], int(size), head, kind, now)
 
     def _audio(
-        self, rows: Rows, chosen: NDArray[np.intp], size: int, head: rtp.Headers, kind: NDArray[np.uint8]
+        self,
+        rows: Rows,
+        chosen: NDArray[np.intp],
+        size: int,
+        head: rtp.Headers,
+        kind: NDArray[np.uint8],
+        now: float,
     ) -> None:
         slots = rows.slot[chosen]
         codec = kind[chosen].astype(np.intp)
@@ -262,7 +272,10 @@ class Engine:
         hold = (self._event_hold[slots] - timestamp).view(np.int32)
         self._event_active[slots] &= (hold > 0) & (hold <= _LONGEST_EVENT + _EVENT_OPEN)
         forced = self._event_active[slots] & (mode != Mode.PASSTHROUGH)
-        block = self.line.push(slots, octets, codec, timestamp, mode != Mode.PASSTHROUGH, forced)
+        timely = np.flatnonzero(~self.line.late(slots, timestamp))
+        self._align(slots[timely], timestamp[timely], now)
+        clock = timestamp + self._out_offset[self._peer[slots]]
+        block = self.line.push(slots, octets, codec, timestamp, mode != Mode.PASSTHROUGH, forced, clock)
         sealed = mode == Mode.SEALED
         block.octets[sealed] = g711.SILENCE[codec[sealed]][:, None]
         self.masked[slots] += np.where(sealed, size, block.masked)
@@ -313,19 +326,26 @@ class Engine:
         """Send a row for each of `slots` with this box's SSRC, numbers and clock."""
         to = self._peer[slots]
         step = (head.sequence[chosen] - self._in_sequence[slots]).view(np.int16).astype(np.int64)
-        step = np.where(self._in_known[slots] & (step > 0) & (step <= _SEQUENCE_STEP), step, 1)
+        step = np.where((step > 0) & (step <= _SEQUENCE_STEP), step, 1)
         self.counters.lost += int((step - 1).sum())
         self._in_sequence[slots] = head.sequence[chosen]
-        self._align(slots, to, head.timestamp[chosen])
         timestamp = head.timestamp[chosen] + self._out_offset[to]
         self._out_sequence[to] += step.astype(np.uint16)
         self._write(to, codec, octets, timestamp, head.marker[chosen])
 
-    def _align(self, slots: NDArray[np.intp], to: NDArray[np.intp], timestamp: NDArray[np.uint32]) -> None:
-        """Keep the egress clock going forwards through a new source or a clock that was set back."""
+    def _align(self, slots: NDArray[np.intp], timestamp: NDArray[np.uint32], now: float) -> None:
+        """Tie the sources' clocks to those of egress: anew where a source is new, or its clock runs back or away.
+
+        Egress follows the wall clock, not a sender's numbers: some give every key timestamps of its own.
+        """
+        to = self._peer[slots]
+        elapsed = np.maximum(now - self._out_at[to], 0.0)
+        expected = self._out_end[to] + np.round(elapsed * 1000).astype(np.uint32) * np.uint32(8)
+        ahead = (timestamp + self._out_offset[to] - expected).view(np.int32)
         behind = (timestamp + self._out_offset[to] - self._out_end[to]).view(np.int32) < 0
-        set_anew = ~self._in_known[slots] | behind
-        self._out_offset[to[set_anew]] = self._out_end[to[set_anew]] - timestamp[set_anew]
+        anew = ~self._in_known[slots] | behind | (np.abs(ahead) > _ASTRAY)
+        self._out_offset[to[anew]] = expected[anew] - timestamp[anew]
+        self._out_at[to] = now
         self._in_known[slots] = True
 
     def _write(
@@ -363,13 +383,15 @@ class Engine:
             self.counters.malformed += 1
             return
         if self.mode[slot] == Mode.PASSTHROUGH:
-            self._pass_event(rows, row, head)
+            self._pass_event(rows, row, head, now)
             return
         start = int(head.timestamp[row])
         age = _signed(start - int(self._event_start[slot]))
         # A marker after a pause begins a press, even with numbers used before: some senders replay a capture.
         restarted = bool(head.marker[row]) and now - self._event_arrival[slot] > _EVENT_PAUSE
         self._event_arrival[slot] = now
+        if restarted:
+            self.line.cut(slot)
         if self._event_seen[slot] and -_REORDERED < age < 0 and not restarted:
             self.counters.late += 1
             return
@@ -392,9 +414,9 @@ class Engine:
             self._event_hold[slot] = hold & 0xFFFFFFFF
         self._event_active[slot] = True
         self._in_sequence[slot] = head.sequence[row]
-        self._flat_until(slot, start, end)
+        self._flat_until(slot, start, end, now)
 
-    def _flat_until(self, slot: int, start: int, end: int) -> None:
+    def _flat_until(self, slot: int, start: int, end: int, now: float) -> None:
         """Fill the caller's time up to `end` with whole packets of flat tone, from where egress stands."""
         cursor = self.line.cursor(slot)
         if cursor is None or _signed(end - cursor) <= -8000 or _signed(start - cursor) > 0:
@@ -405,8 +427,8 @@ class Engine:
             if _signed(end - cursor) < size:
                 break
             timestamp = np.array([cursor & 0xFFFFFFFF], np.uint32)
-            self._align(slots, to, timestamp)
-            flat = self.line.flat(int(codec[0]), cursor, size)[None, :]
+            self._align(slots, timestamp, now)
+            flat = self.line.flat(int(codec[0]), int((timestamp + self._out_offset[to])[0]), size)[None, :]
             if self.mode[slot] == Mode.SEALED:
                 flat = np.full_like(flat, g711.SILENCE[codec[0]])
             self._out_sequence[to] += np.uint16(1)
@@ -415,7 +437,7 @@ class Engine:
             cursor += size
         self.line.interrupt(slot, cursor)
 
-    def _pass_event(self, rows: Rows, row: int, head: rtp.Headers) -> None:
+    def _pass_event(self, rows: Rows, row: int, head: rtp.Headers, now: float) -> None:
         """Passthrough: the event as it came, in the numbers of this leg."""
         slots = rows.slot[row : row + 1]
         to = self._peer[slots]
@@ -424,7 +446,7 @@ class Engine:
             self.counters.unknown_payload += 1
             return
         if not self._in_known[slots[0]]:
-            self._align(slots, to, head.timestamp[row : row + 1])
+            self._align(slots, head.timestamp[row : row + 1], now)
         self._in_sequence[slots] = head.sequence[row]
         self._out_sequence[to] += np.uint16(1)
         at = self.out.claim(1)

@@ -133,7 +133,7 @@ def test_a_keyed_card_becomes_a_token_and_the_agent_side_gets_nothing(
         residue = ~attacker.flat_tone(heard, *FLAT)
         assert not any(residue[start + 64 : end + 64].any() for start, end in marks)
     else:
-        assert flat.all()  # whatever came is flat tone or silence: nothing to name
+        assert flat.all()  # whatever came is flat tone or silence, to the octet: nothing to name
         assert method == "info" or flat.sum() > 23 * 1000
     recordings = list(tmp_path.glob("*.wav"))
     assert len(recordings) == 1
