@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import http.client
 import json
 import time
 from pathlib import Path
@@ -18,6 +17,7 @@ from mediaproxy.demo.phone import Phone, Sent
 from mediaproxy.demo.site import Site, free_port
 from tests.fixtures import keyed, sipp
 from tests.fixtures.listener import Listener, Packet
+from tests.fixtures.live import read_metrics
 from tests.fixtures.sipp import Sipp
 
 pytestmark = pytest.mark.interop
@@ -196,13 +196,3 @@ async def timed_call(site: Site) -> list[Sent]:
 
 def mark(payload: bytes) -> bool:
     return payload.count(0x80) + payload.count(0x00) >= 150
-
-
-def read_metrics(site: Site) -> dict[str, float]:
-    connection = http.client.HTTPConnection("127.0.0.1", site.api, timeout=5)
-    connection.request("GET", "/metrics")
-    text = connection.getresponse().read().decode()
-    connection.close()
-    return {
-        line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in text.splitlines() if line and line[0] != "#"
-    }
