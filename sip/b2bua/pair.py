@@ -14,13 +14,14 @@ from sip import digits, limits
 from sip.b2bua.call import Call, Exchange, Leg, Passing
 from sip.b2bua.events import CallChanged, Event, KeyReceived, MediaWanted
 from sip.b2bua.peers import AGENT, TRUNK, Peer, Route, find_peer, find_route
+from sip.b2bua.refusal import answer_unread
 from sip.b2bua.relay import ALLOW, METHODS, carry, carry_body
 from sip.dialog import Dialog
 from sip.errors import PeerError
 from sip.headers.address import Address
 from sip.headers.params import number
 from sip.headers.via import Endpoint
-from sip.message import Message, Request, Response, head, parse
+from sip.message import Message, Request, Response, parse
 from sip.transaction import (
     PROCEEDING,
     AckMissing,
@@ -98,11 +99,7 @@ class B2bua:
 
     def _refuse_unread(self, data: bytes | bytearray, side: str, source: Endpoint, error: PeerError) -> None:
         """Answer a request that cannot be read, if it says to whom (RFC 3261 section 8.2)."""
-        try:
-            end, _ = head(data)
-        except PeerError:
-            return
-        answer = refusal(bytes(data[:end]), error.status)
+        answer = answer_unread(data, error.status)
         if answer is not None:
             self.outgoing.append(Outgoing(answer.encode(), side, answer.via.reply_to(source)))
 
@@ -526,32 +523,6 @@ class B2bua:
         if _is_address(uri.host) and leg.peer.speaks_from(uri.host):
             return (uri.host, uri.port or 5060)
         return leg.dialog.peer or known
-
-
-def refusal(text: bytes, status: int) -> Response | None:
-    """An answer to a request whose text cannot be used, made of the few lines it needs; None where they are missing."""
-    names = (b"via", b"v", b"from", b"f", b"to", b"t", b"call-id", b"i", b"cseq")
-    wanted: dict[bytes, list[bytes]] = {name: [] for name in names}
-    lines = text.replace(b"\r\n", b"\n").split(b"\n")
-    if lines[0].upper().startswith((b"SIP/", b"ACK ")):
-        return None
-    for line in lines[1:]:
-        name, colon, value = line.partition(b":")
-        if colon and name.strip().lower() in wanted:
-            wanted[name.strip().lower()].append(value.strip())
-    answer = Response([], bytearray(), status, "Bad Request" if status == 400 else "Refused")
-    for proper, short in (("Via", "v"), ("From", "f"), ("To", "t"), ("Call-ID", "i"), ("CSeq", "")):
-        values = wanted[proper.lower().encode()] + wanted.get(short.encode(), [])
-        if len(values) < 1:
-            return None
-        answer.headers += [
-            (proper, value.decode("utf-8", "surrogateescape")) for value in (values if proper == "Via" else values[:1])
-        ]
-    try:
-        _ = answer.via, answer.cseq
-    except PeerError:
-        return None
-    return answer
 
 
 def _hops(request: Request) -> int:
