@@ -24,7 +24,6 @@ check: $(READY)
 
 bench: $(READY) peers
 	$(BIN)/python -m benchmarks.masking
-	$(BIN)/python -m benchmarks.calls
 
 fuzz: $(READY)
 	FLATTONE_FUZZ=1000000 $(BIN)/pytest tests/unit/test_fuzz.py
