@@ -188,6 +188,8 @@ class Api:
             raise Problem(404, "not-found", "no such call")
         if release and call.mode != "sealed":
             raise Problem(409, "not-sealed", "the call is not sealed")
+        if not release and call.mode != "passthrough":
+            raise Problem(409, "not-passthrough", "the call is not in passthrough")
         self._desk.guard(call.call, release)
         _audit(token, "release" if release else "guard", "ok", call=call.call)
         return _json(_shown_call(call), 202)

@@ -123,7 +123,7 @@ class Desk:
         fields = fields or route.fields
         if not set(fields) <= set(route.fields) or len(set(fields)) != len(fields):
             raise Problem(422, "fields", f"the call's route allows: {', '.join(route.fields)}")
-        if call.capture or call.mode in ("armed", "sealed"):
+        if call.capture or call.mode == "sealed":
             raise Problem(409, "busy", "a capture runs on this call, or it is sealed")
         number = secrets.randbits(63) | 1
         view = View(f"{number:016x}", call.call, call.number)

@@ -51,6 +51,8 @@ class Media:
     speaking: bool = False
     sent: list[Sent] = field(default_factory=list)
     heard: list[Heard] = field(default_factory=list)
+    events_heard: int = 0
+    """Packets of telephone-event that came."""
     remote: tuple[str, int] | None = None
 
     @property
@@ -281,5 +283,6 @@ class _Listener(asyncio.DatagramProtocol):
         if len(data) < _RTP.size:
             return
         _, payload_type, _, timestamp, _ = _RTP.unpack_from(data)
+        self._media.events_heard += payload_type & 127 == PT_EVENT
         if payload_type & 127 == 0:
             self._media.heard.append(Heard(timestamp, time.perf_counter(), data[_RTP.size :]))

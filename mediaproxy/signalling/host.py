@@ -25,7 +25,6 @@ from sip.limits import MESSAGE_BYTES
 
 BURST = 64
 """Datagrams read from one socket before the loop looks elsewhere."""
-_CAPTURING = ("armed", "sealed")
 
 
 @dataclass(slots=True)
@@ -239,13 +238,13 @@ class Host:
         if message.mode == "sealed" and record.capture:
             self._vault.send(m.Act(record.capture, "sealed"))
             record.capture = 0
-        elif message.mode == "guarded":
+        elif message.mode == "guarded" and message.capture == record.capture:
             record.capture = 0
         self._tell(record)
 
     def _arm(self, message: m.Arm) -> None:
         record = self._records.get(message.call)
-        if record is None or record.mode in _CAPTURING or record.capture:
+        if record is None or record.mode == "sealed" or record.capture:
             self._agent.send(m.Armed(message.call, message.capture, False))
             return
         record.capture = message.capture
@@ -255,11 +254,11 @@ class Host:
         for record in self._records.values():
             if record.capture == capture:
                 record.capture = 0
-                record.worker.send(m.SetMode(record.call, "guarded"))
+                record.worker.send(m.SetMode(record.call, "guarded", capture))
 
     def _guard(self, message: m.Guard) -> None:
         record = self._records.get(message.call)
-        if record is not None:
+        if record is not None and record.mode == ("sealed" if message.release else "passthrough"):
             record.worker.send(m.SetMode(message.call, "released" if message.release else "guarded"))
 
     def _seal(self, record: Record, reason: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -10,6 +11,7 @@ import struct
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -279,6 +281,20 @@ def test_the_api_asks_who_is_there_and_echoes_nothing(tmp_path: Path) -> None:
     run(scenario())
 
 
+def test_no_process_outlives_the_supervisor(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with live.call(tmp_path) as up:
+            pids = [up.pid(worker) for worker in ("media-0", "vault", "agent", "signalling", "recording")]
+            os.kill(up.site.pid, signal.SIGKILL)
+            for _ in range(50):
+                await asyncio.sleep(0.1)
+                if not any(map(live.alive, pids)):
+                    return
+            raise AssertionError("a process outlived its supervisor")
+
+    run(scenario())
+
+
 def test_a_stuck_process_is_ended_and_started_again(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with live.call(tmp_path) as up:
@@ -292,7 +308,7 @@ def test_a_stuck_process_is_ended_and_started_again(tmp_path: Path) -> None:
     run(scenario())
 
 
-def test_a_call_without_rtp_ends(tmp_path: Path) -> None:
+def test_a_call_without_rtp_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> None:
         async with live.call(tmp_path) as up:
             assert isinstance(up, Live)
@@ -304,9 +320,49 @@ def test_a_call_without_rtp_ends(tmp_path: Path) -> None:
             assert time.monotonic() - begun >= 4
             assert any(line.get("reason") == "rtp-timeout" for line in up.log())
 
-    config = live.Site._text
-    live.Site._text = lambda *a: config(*a).replace("workers = 1", "workers = 1\nrtp_timeout_seconds = 5")  # type: ignore[method-assign]
-    try:
+    with configured(monkeypatch, "workers = 1", "workers = 1\nrtp_timeout_seconds = 5"):
         run(scenario())
-    finally:
-        live.Site._text = config  # type: ignore[method-assign]
+
+
+def test_passthrough_relays_keys_until_it_is_guarded_and_never_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        async with live.call(tmp_path) as up:
+            up.caller.key_events("12")
+            await up.silent()
+            await asyncio.sleep(0.3)
+            before = up.desk.media.events_heard
+            assert before >= 8
+            (call,) = (await up.api("GET", "/v1/calls"))[1]["calls"]
+            assert call["mode"] == "passthrough"
+            assert (await up.api("POST", f"/v1/calls/{call['id']}/release"))[0] == 409
+            assert (await up.api("POST", f"/v1/calls/{call['id']}/guard"))[0] == 202
+            await asyncio.sleep(0.3)
+            up.caller.key_events("34")
+            up.key("56")
+            await up.silent()
+            await asyncio.sleep(0.3)
+            assert up.desk.media.events_heard == before
+            assert up.leaked() == []
+            assert (await up.api("POST", f"/v1/calls/{call['id']}/guard"))[0] == 409
+            assert (await up.ended(await fill(up)))["state"] == "token"
+            assert (await up.ended(await fill(up)))["state"] == "token"  # at once after the first
+
+    with configured(monkeypatch, 'name = "inbound"', 'name = "inbound"\nmode = "passthrough"'):
+        run(scenario())
+
+
+async def fill(up: Live) -> str:
+    capture = await up.start()
+    up.key(CARD + EXPIRY + CVV)
+    return capture
+
+
+@contextlib.contextmanager
+def configured(monkeypatch: pytest.MonkeyPatch, old: str, new: str) -> Iterator[None]:
+    """Sites started meanwhile have `new` for `old` in their configuration."""
+    text = live.Site._text
+    with monkeypatch.context() as patch:
+        patch.setattr(live.Site, "_text", lambda *a: text(*a).replace(old, new))
+        yield
