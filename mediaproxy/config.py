@@ -5,11 +5,15 @@ It holds no secret: credentials are named by file, API tokens by their SHA-256.
 
 from __future__ import annotations
 
+import hashlib
+import math
+import pwd
 import re
 import tomllib
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -226,6 +230,16 @@ def check(config: Config) -> None:
     if config.trunk.sip_listen == config.agent.sip_listen:
         raise ConfigError("agent.sip_listen: must differ from trunk.sip_listen: the socket tells the side")
     port_range(config.media)
+    _unique("route.name", [route.name for route in config.routes])
+    _unique("gateway.name", [gateway.name for gateway in config.gateways])
+    _unique("api.tokens.name", [token.name for token in config.api.tokens])
+    _unique("api.tokens.sha256", [token.sha256 for token in config.api.tokens])
+    _seconds(config)
+    for user in config.users.values():
+        try:
+            pwd.getpwnam(user)
+        except KeyError:
+            raise ConfigError("users: names a user that this system does not know") from None
     if not 0 <= config.media.workers <= 64:
         raise ConfigError("media.workers: 0 (one a core) to 64")
     if not 1 <= config.media.max_calls <= 2000:
@@ -241,6 +255,8 @@ def check(config: Config) -> None:
     for token in config.api.tokens:
         if not re.fullmatch(r"[0-9a-f]{64}", token.sha256):
             raise ConfigError("api.tokens.sha256: 64 lower-case hex digits, as sha256sum prints them")
+        if token.sha256 == hashlib.sha256(b"").hexdigest():
+            raise ConfigError("api.tokens.sha256: is that of an empty token")
     if config.recording.directory and not Path(config.recording.directory).is_dir():
         raise ConfigError("recording.directory: is not a directory")
 
@@ -251,6 +267,36 @@ def _address(text: str, where: str) -> None:
             raise ConfigError(f"{where}: needs one address of this machine, not all of them")
     except ValueError:
         raise ConfigError(f"{where}: needs an IP address") from None
+
+
+def _unique(where: str, names: list[str]) -> None:
+    if len(set(names)) != len(names):
+        raise ConfigError(f"{where}: each once: of two alike nobody could say which holds")
+
+
+def _seconds(config: Config) -> None:
+    """Times that are no finite number of seconds would never come."""
+    limits = [
+        ("media.rtp_timeout_seconds", config.media.rtp_timeout_seconds, 0.0),
+        ("media.port_rest_seconds", config.media.port_rest_seconds, 0.0),
+        ("capture.field_seconds", config.capture.field_seconds, 1.0),
+        ("capture.total_seconds", config.capture.total_seconds, 1.0),
+        ("stop.grace_seconds", config.stop.grace_seconds, 0.0),
+        *(("gateway.timeout_seconds", gateway.timeout_seconds, 0.1) for gateway in config.gateways),
+    ]
+    for where, value, least in limits:
+        if not (math.isfinite(value) and least <= value <= 86_400):
+            raise ConfigError(f"{where}: needs {least:g} to 86400 seconds")
+
+
+def _is_https(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return False
+    plain = url.isprintable() and " " not in url and "@" not in parts.netloc
+    return plain and parts.scheme == "https" and bool(parts.hostname) and port != 0
 
 
 def _peers(config: Config) -> dict[str, PeerConfig]:
@@ -290,8 +336,8 @@ def _gateways(config: Config) -> dict[str, GatewayConfig]:
     gateways: dict[str, GatewayConfig] = {}
     for gateway in config.gateways:
         gateways[gateway.name] = gateway
-        if not re.fullmatch(r"https://[^/\s@]+(/\S*)?", gateway.url):
-            raise ConfigError("gateway.url: needs https://host/path")
+        if not _is_https(gateway.url):
+            raise ConfigError("gateway.url: needs https://host/path, with a port if not 443")
         if bool(gateway.client_certificate) != bool(gateway.client_key):
             raise ConfigError("gateway.client_certificate: goes with gateway.client_key, both or neither")
         if not gateway.bearer_file and not gateway.client_certificate:

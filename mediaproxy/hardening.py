@@ -35,9 +35,11 @@ def harden(lock_memory: bool = False) -> list[str]:
     return warnings
 
 
-def die_with_parent() -> None:
-    """Ask the kernel to end this process when the supervisor ends, however it does."""
+def die_with_parent(parent: int) -> None:
+    """Ask the kernel to end this process when the supervisor, process `parent`, ends, however it does."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:  # it has ended already
+        os._exit(1)
 
 
 def swap_is_on() -> bool:

@@ -5,6 +5,7 @@ Tracebacks carry no local variables and exceptions no text: what a peer or a cal
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 import traceback
@@ -41,6 +42,17 @@ def _where(error: BaseException) -> str:
     return " < ".join(f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno} {frame.name}" for frame in reversed(frames))
 
 
+class _Writer:
+    """A line to stderr. Where nobody takes it, it is dropped: no call and no capture may hang on a log."""
+
+    def msg(self, message: str) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.write(message + "\n")
+            sys.stderr.flush()
+
+    log = debug = info = warning = error = critical = msg
+
+
 def configure(role: str, form: str = "json", level: str = "info") -> None:
     """Set up logging for this process. form: json or console."""
     render: Any = (
@@ -57,7 +69,7 @@ def configure(role: str, form: str = "json", level: str = "info") -> None:
             render,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        logger_factory=lambda *_: _Writer(),
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(role=role)

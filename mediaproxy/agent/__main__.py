@@ -1,7 +1,9 @@
 """python -m mediaproxy.agent: the HTTP side, started by the supervisor."""
 
 import asyncio
+import contextlib
 import socket
+from collections.abc import Iterator
 
 import uvicorn
 
@@ -14,8 +16,9 @@ from mediaproxy.ipc.process import Process, enter
 class _Server(uvicorn.Server):
     """Signals are the supervisor's business."""
 
-    def install_signal_handlers(self) -> None:
-        return
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
 
 
 async def _main(process: Process) -> None:

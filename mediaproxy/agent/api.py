@@ -121,6 +121,8 @@ class Api:
         return StreamingResponse(self._stream(view, after), media_type="text/event-stream", headers=headers)
 
     async def _stream(self, view: View, after: int) -> AsyncIterator[bytes]:
+        if view.events and after > view.events[-1]["seq"]:
+            after = 0  # counted by an agent process that has been restarted since
         while not self._desk.stopping.is_set():
             changed = view.changed
             for event in [e for e in view.events if e["seq"] > after]:
@@ -201,7 +203,7 @@ class Api:
 
     async def ready(self, _: Request) -> Response:
         roles = self._desk.counters.roles
-        up = bool(roles) and not self._desk.stopping.is_set()
+        up = bool(roles) and all(c.get("ready") for c in roles.values()) and not self._desk.stopping.is_set()
         return _json({"status": "ready" if up else "starting"}, 200 if up else 503)
 
     async def metrics(self, _: Request) -> Response:

@@ -7,6 +7,7 @@ import secrets
 from dataclasses import dataclass, field
 from typing import Any
 
+from mediaproxy import log
 from mediaproxy.agent.problem import Problem
 from mediaproxy.config import Config
 from mediaproxy.ipc import messages as m
@@ -59,29 +60,38 @@ class Desk:
         self._process.begin()
 
     def _messages(self, name: str) -> None:
+        for message in self._process.channels[name].receive():
+            try:
+                self._message(name, message)
+            except Exception as error:  # a bug: this message is lost, the rest goes on
+                log.get().error("agent-bug", exc_info=error)
+
+    def _message(self, name: str, message: m.Any_) -> None:
         channel = self._process.channels[name]
-        for message in channel.receive():
-            if isinstance(message, m.CallState):
-                if message.state == "ended":
-                    self.calls.pop(message.call, None)
-                else:
-                    self.calls[message.call] = message
-            elif isinstance(message, m.CaptureState):
-                self._captured(message)
-            elif isinstance(message, m.Armed):
+        if isinstance(message, m.CallState):
+            if message.state == "ended":
+                self.calls.pop(message.call, None)
+            else:
+                self.calls[message.call] = message
                 view = self.captures.get(message.capture)
-                if view is not None and view.armed is not None and not view.armed.done():
-                    view.armed.set_result(message.ok)
-            elif isinstance(message, m.Hello) and name == "signalling":
-                self.calls.clear()
-            elif isinstance(message, m.Hello) and name == "vault":
-                self._vault_lost()
-            elif isinstance(message, m.Ping):
-                channel.send(m.Pong({"calls": float(len(self.calls)), "captures": float(len(self.captures))}))
-            elif isinstance(message, m.Counters):
-                self.counters = message
-            elif isinstance(message, m.Stop):
-                self.stopping.set()
+                if view is not None and not view.call:  # told by the vault after a restart of this process
+                    view.call, view.number = message.call, message.number
+        elif isinstance(message, m.CaptureState):
+            self._captured(message)
+        elif isinstance(message, m.Armed):
+            view = self.captures.get(message.capture)
+            if view is not None and view.armed is not None and not view.armed.done():
+                view.armed.set_result(message.ok)
+        elif isinstance(message, m.Hello) and name == "signalling":
+            self.calls.clear()
+        elif isinstance(message, m.Hello) and name == "vault":
+            self._vault_lost()
+        elif isinstance(message, m.Ping):
+            channel.send(m.Pong({"calls": float(len(self.calls)), "captures": float(len(self.captures))}))
+        elif isinstance(message, m.Counters):
+            self.counters = message
+        elif isinstance(message, m.Stop):
+            self.stopping.set()
 
     def _vault_lost(self) -> None:
         for number, view in self.captures.items():
@@ -90,7 +100,9 @@ class Desk:
                 self._captured(m.CaptureState(number, "failed", fields, "vault-restarted"))
 
     def _captured(self, state: m.CaptureState) -> None:
-        view = self.captures.setdefault(state.capture, View(f"{state.capture:016x}", "", ""))
+        call = next((c for c in self.calls.values() if c.capture == state.capture), None)
+        owner = (call.call, call.number) if call is not None else ("", "")
+        view = self.captures.setdefault(state.capture, View(f"{state.capture:016x}", *owner))
         before = view.state
         if before is not None and view.ended:
             return

@@ -7,6 +7,7 @@ configuration, so that a child restarted later sees what the others see.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from dataclasses import dataclass
 
@@ -44,7 +45,9 @@ def enter(role: str, lock_memory: bool = False) -> Process:
     descriptors = dict(argument.split("=", 1) for argument in sys.argv[1:])
     config = _config(int(descriptors.pop("config")))
     name = descriptors.pop("role", role)
-    hardening.die_with_parent()
+    hardening.die_with_parent(int(descriptors.pop("parent")))
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # the supervisor says when to stop
     log.configure(name, config.log.form, config.log.level)
     for warning in hardening.harden(lock_memory):
         log.get().warning("not-hardened", warning=warning)

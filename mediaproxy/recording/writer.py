@@ -32,8 +32,9 @@ class Recording:
 
     def __init__(self, directory: Path, call: str, at: float) -> None:
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-        self._final = directory / f"{stamp}-{call}.wav"
-        self._part = self._final.with_suffix(".wav.part")
+        names = (f"{stamp}-{call}{suffix}.wav" for suffix in ("", *(f"-{i}" for i in range(2, 1000))))
+        self._final = next(p for p in map(directory.joinpath, names) if not p.exists() and not _part(p).exists())
+        self._part = _part(self._final)
         self._call, self._began = call, at
         self._file: BinaryIO = self._part.open("xb")
         self._file.write(_header(0))
@@ -107,6 +108,10 @@ class Recording:
             self._file.close()
         except OSError:
             return
+
+
+def _part(path: Path) -> Path:
+    return path.with_suffix(".wav.part")
 
 
 def _header(frames: int) -> bytes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
-import signal
 import socket
 import time
 from dataclasses import dataclass
@@ -77,8 +76,6 @@ class Host:
             loop.add_reader(sock.fileno(), self._datagrams, side, sock)
         for channel in (*self._workers, self._agent, self._vault, self._process.supervisor):
             loop.add_reader(channel.fileno(), self._messages, channel)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, lambda: None)  # the supervisor says when
         self._process.begin()
         await self._stopped.wait()
 
@@ -171,12 +168,12 @@ class Host:
         if record is None:
             return
         self._tell(record, event.state)
-        log.get().info("call", call=event.call, state=event.state, reason=event.reason)
         if event.state == "ended":
             record.worker.send(m.CloseCall(event.call))
             if record.capture:
                 self._vault.send(m.Act(record.capture, "call-ended"))
             del self._records[event.call]
+        log.get().info("call", call=event.call, state=event.state, reason=event.reason)
 
     def _key(self, event: KeyReceived) -> None:
         record = self._records.get(event.call)
@@ -188,30 +185,35 @@ class Host:
     # Messages
 
     def _messages(self, channel: Channel) -> None:
-        now = time.monotonic()
         for message in channel.receive():
-            if isinstance(message, m.Opened):
-                self._opened(message, now)
-            elif isinstance(message, m.OpenFailed):
-                self._b2bua.media_failed(message.call, now)
-            elif isinstance(message, m.ModeSet):
-                self._mode_set(message)
-            elif isinstance(message, m.CallIdle):
-                self._b2bua.hang_up(message.call, "rtp-timeout", now)
-            elif isinstance(message, m.Arm):
-                self._arm(message)
-            elif isinstance(message, m.Guard):
-                self._guard(message)
-            elif isinstance(message, m.CaptureEnded):
-                self._disarm(message.capture)
-            elif isinstance(message, m.Hello):
-                self._restarted(channel)
-            elif isinstance(message, m.Ping):
-                counters = {name: float(value) for name, value in self._b2bua.counters.items()}
-                channel.send(m.Pong(counters | self._counters | {"calls": float(len(self._b2bua.calls))}))
-            elif isinstance(message, m.Stop):
-                self._stop(message, now)
+            try:
+                self._message(channel, message, time.monotonic())
+            except Exception as error:  # a bug: this message is lost, the calls go on
+                self._bug(error)
         self._after()
+
+    def _message(self, channel: Channel, message: m.Any_, now: float) -> None:
+        if isinstance(message, m.Opened):
+            self._opened(message, now)
+        elif isinstance(message, m.OpenFailed):
+            self._b2bua.media_failed(message.call, now)
+        elif isinstance(message, m.ModeSet):
+            self._mode_set(message)
+        elif isinstance(message, m.CallIdle):
+            self._b2bua.hang_up(message.call, "rtp-timeout", now)
+        elif isinstance(message, m.Arm):
+            self._arm(message)
+        elif isinstance(message, m.Guard):
+            self._guard(message)
+        elif isinstance(message, m.CaptureEnded):
+            self._disarm(message.capture)
+        elif isinstance(message, m.Hello):
+            self._restarted(channel)
+        elif isinstance(message, m.Ping):
+            counters = {name: float(value) for name, value in self._b2bua.counters.items()}
+            channel.send(m.Pong(counters | self._counters | {"calls": float(len(self._b2bua.calls))}))
+        elif isinstance(message, m.Stop):
+            self._stop(message, now)
 
     def _opened(self, message: m.Opened, now: float) -> None:
         record = self._records.get(message.call)
@@ -262,8 +264,8 @@ class Host:
             record.worker.send(m.SetMode(message.call, "released" if message.release else "guarded"))
 
     def _seal(self, record: Record, reason: str) -> None:
-        log.get().error("leg-sealed", call=record.call, reason=reason)
         record.worker.send(m.SetMode(record.call, "sealed", record.capture))
+        log.get().error("leg-sealed", call=record.call, reason=reason)
 
     def _restarted(self, channel: Channel) -> None:
         """The process at the far end has forgotten what it knew."""
@@ -273,7 +275,7 @@ class Host:
                     channel.send(record.last)
         elif channel is self._vault:
             for record in self._records.values():
-                if record.mode == "armed":
+                if record.mode == "armed" or record.capture:
                     self._seal(record, "vault-restarted")
         elif channel in self._workers:
             for record in [r for r in self._records.values() if r.worker is channel and r.ports is not None]:
@@ -285,8 +287,8 @@ class Host:
         if record.capture:
             self._vault.send(m.Act(record.capture, "media-restarted"))
             record.capture = 0
-            record.mode = "sealed"
-        elif record.mode == "passthrough":
+            record.mode = "sealed" if record.mode == "armed" else "guarded"  # not yet armed: nothing was keyed
+        elif record.mode != "sealed":
             record.mode = "guarded"
         call = self._b2bua.calls.get(record.call)
         if call is not None:
@@ -295,9 +297,9 @@ class Host:
             m.LegSetup(leg.side, leg.bind, leg.peer_rule, leg.peer_network, port)
             for leg, port in zip(record.opened.legs, record.ports, strict=True)
         ]
-        log.get().warning("media-reopened", call=record.call, mode=record.mode)
         record.worker.send(m.OpenCall(record.call, (setups[0], setups[1]), record.mode, record.opened.record))
         self._tell(record)
+        log.get().warning("media-reopened", call=record.call, mode=record.mode)
 
     def _stop(self, message: m.Stop, now: float) -> None:
         self._b2bua.stopping = True

@@ -76,6 +76,7 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal)
+        loop.add_signal_handler(signal.SIGHUP, lambda: None)  # a terminal that closes ends no calls
         if hardening.swap_is_on():
             log.get().warning("swap-is-on", warning="memory with keyed digits may reach a disk")
         for child in self._children.values():
@@ -84,6 +85,8 @@ class Supervisor:
             await self._start(child)
         self._tasks = [asyncio.create_task(self._watch(child)) for child in self._children.values()]
         self._tasks.append(asyncio.create_task(self._ping()))
+        for task in self._tasks:
+            task.add_done_callback(self._task_ended)
         if await self._all_ready():
             trunk, agent, api = self._config.trunk, self._config.agent, self._config.api
             listens = f"trunk {trunk.sip_listen}, agent {agent.sip_listen}, api {api.listen}"
@@ -95,6 +98,12 @@ class Supervisor:
             return 1
         log.get().info("stopped")
         return 0
+
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        """Nobody may go unwatched because of a bug here."""
+        if not task.cancelled() and task.exception() is not None:
+            self._failed = f"supervision failed ({type(task.exception()).__name__})"
+            self._told.set()
 
     def _on_signal(self) -> None:
         if self._stopping:
@@ -113,9 +122,10 @@ class Supervisor:
         }
         child.ready, child.heard = False, time.monotonic()
         child.started.append(child.heard)
+        arguments = [f"role={name}", f"parent={os.getpid()}", *(f"{key}={fd}" for key, fd in passed.items())]
         child.process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", child.role.module, f"role={name}", *(f"{key}={fd}" for key, fd in passed.items()),
-            pass_fds=tuple(passed.values()), env=environment, stdin=asyncio.subprocess.DEVNULL, user=user,
+            sys.executable, "-m", child.role.module, *arguments, pass_fds=tuple(passed.values()), env=environment,
+            stdin=asyncio.subprocess.DEVNULL, user=user,
         )  # fmt: skip
         log.get().info("started", worker=name, pid=child.process.pid)
 
@@ -124,7 +134,7 @@ class Supervisor:
             code = await child.process.wait()
             if self._stopping or self._failed:
                 return
-            child.restarts += 1
+            child.restarts, child.ready = child.restarts + 1, False
             log.get().error("process-ended", worker=child.role.name, exit=code, restarts=child.restarts)
             now = time.monotonic()
             while child.started and now - child.started[0] > WINDOW:
@@ -141,11 +151,12 @@ class Supervisor:
             now = time.monotonic()
             for child in self._children.values():
                 child.channel.send(m.Ping())
-                if child.ready and now - child.heard > SILENT and child.process is not None:
+                patience = SILENT if child.ready else START
+                if now - child.heard > patience and child.process is not None:
                     log.get().error("process-stuck", worker=child.role.name)
                     child.heard = now
                     _kill(child.process, signal.SIGKILL)
-            roles = {name: child.counters for name, child in self._children.items()}
+            roles = {name: child.counters | {"ready": float(child.ready)} for name, child in self._children.items()}
             restarts = {name: child.restarts for name, child in self._children.items()}
             self._children["agent"].channel.send(m.Counters(roles, restarts))
 

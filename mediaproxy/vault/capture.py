@@ -22,6 +22,8 @@ ENDED: Final = frozenset({TOKEN, FAILED, CANCELLED})
 
 STAR, POUND = 10, 11
 """Telephone-event codes (RFC 4733 table 3)."""
+PAUSE_SECONDS: Final = 3.0
+"""A caller who rests so long after a number that may be whole has keyed all of it."""
 TWIN_MS: Final = 400
 """The same key from a better source within this time is the same press."""
 
@@ -37,6 +39,7 @@ class Capture:
     field_seconds: float
     deadline: float
     field_deadline: float
+    pause_deadline: float = 0.0
     state: str = KEYING
     reason: str = ""
     token: str = ""
@@ -73,6 +76,7 @@ class Capture:
         if current is None:
             return
         self.field_deadline = now + self.field_seconds
+        self.pause_deadline = now + PAUSE_SECONDS
         self.dirty = True
         if event < 10:
             try:
@@ -93,8 +97,8 @@ class Capture:
         if key.source > self.source:
             return False
         self.source = key.source
-        twin = key.event == self._last_event and (key.ms - self._last_ms) & 0xFFFFFFFF <= TWIN_MS
-        return not twin
+        apart = (key.ms - self._last_ms + 0x80000000 & 0xFFFFFFFF) - 0x80000000  # clocks of two processes: either first
+        return not (key.event == self._last_event and abs(apart) <= TWIN_MS)
 
     def _clear(self, current: Field) -> None:
         """`*` clears the field being keyed; an empty one hands back to the one before."""
@@ -156,7 +160,12 @@ class Capture:
         self.state, self.dirty = SUBMITTING, True
 
     def tick(self, now: float) -> None:
-        """Time passes: a caller who keys nothing more ends the capture."""
+        """Time passes: a pause may end a number of open length, and a caller who keys nothing more the capture."""
+        current = self._current()
+        if self.state == KEYING and current is not None and now >= self.pause_deadline and current.may_be_whole():
+            current.end(self._card_brand())
+            self.dirty = True
+            self._settle(current)
         if self.state in (KEYING, READY) and (
             now >= self.deadline or (self.state == KEYING and now >= self.field_deadline)
         ):

@@ -19,17 +19,19 @@ class Brand:
 BRANDS: Final = (
     Brand("amex", ((34, 34), (37, 37)), (15,), 4),
     Brand("diners", ((300, 305), (3095, 3095), (36, 36), (38, 39)), (14,)),
-    Brand("discover", ((6011, 6011), (644, 649), (65, 65)), (16, 19)),
-    Brand("jcb", ((3528, 3589),), (16, 19)),
+    Brand("discover", ((6011, 6011), (644, 649), (65, 65)), (16,)),
+    Brand("jcb", ((3528, 3589),), (16,)),
     Brand("mastercard", ((51, 55), (2221, 2720)), (16,)),
     Brand("unionpay", ((62, 62), (81, 81)), (16, 17, 18, 19)),
-    Brand("visa", ((4, 4),), (16, 13, 19)),
+    Brand("visa", ((4, 4),), (16,)),
     Brand(
         "maestro", ((5018, 5018), (5020, 5020), (5038, 5038), (6304, 6304), (6759, 6763)),
         (16, 12, 13, 14, 15, 17, 18, 19),
     ),
 )  # fmt: skip
-"""From the brands' published IIN ranges; the first that fits. A card of no listed brand ends with `#`."""
+"""From the brands' published IIN ranges; the first that fits. Visa, Discover and JCB also have a few numbers of 13 or
+19 digits: taken for 16, or a mistyped number would swallow the expiry date. A brand of several lengths, or none listed,
+ends with `#` or a pause."""
 LENGTHS: Final = (12, 19)
 """ISO/IEC 7812-1: at most 19 digits; the shortest in use has 12."""
 

@@ -55,8 +55,16 @@ class Field:
             own = card.brand(view)
             if own is None:
                 return n == card.LENGTHS[1]
-            # A brand of several lengths ends at the usual one if the check digit agrees, else at the longest.
-            return n == max(own.lengths) or (n == own.lengths[0] and (len(own.lengths) == 1 or card.luhn(view)))
+            return n == max(own.lengths)
+
+    def may_be_whole(self) -> bool:
+        """Whether a pause here ends the field: a number that is complete in one of its brand's lengths."""
+        if self.kind != "pan" or self.state != FILLING:
+            return False
+        with self.digits.view() as view:
+            own = card.brand(view)
+            least = own.lengths if own is not None else range(card.LENGTHS[0], card.LENGTHS[1] + 1)
+            return len(view) in least and card.luhn(view)
 
     def end(self, brand: card.Brand | None) -> None:
         """The caller is done with this field (`#`, or its length): complete, or invalid and wiped."""

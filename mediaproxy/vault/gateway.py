@@ -60,17 +60,29 @@ _NUMBER = re.compile(rb"(?<![0-9A-Za-z])[0-9](?:[ -]?[0-9]){12,18}(?![0-9A-Za-z]
 
 
 def screen(answer: bytes | bytearray, token: str, fields: Iterable[Field]) -> None:
-    """Raise GatewayError where an answer holds what was keyed, or a card number that is not the declared token."""
-    for keyed in fields:
-        with keyed.digits.view() as digits:
-            if keyed.kind == "pan" and answer.find(digits) >= 0:
-                raise GatewayError("answer-refused")
-            if keyed.kind == "cvv" and _stands_alone(answer, digits):
-                raise GatewayError("answer-refused")
+    """Raise GatewayError where an answer or its token holds what was keyed, or the answer a card number that is not
+    the declared token. Written with separators, reversed or escaped it is the same number."""
+    if b"\\u00" in answer:
+        raise GatewayError("answer-refused")
+    bare, bare_token = _digits(answer), _digits(token.encode())
+    try:
+        for keyed in fields:
+            with keyed.digits.view() as digits:
+                if keyed.kind == "pan" and (bare.find(digits) >= 0 or bare.find(digits[::-1].tobytes()) >= 0):
+                    raise GatewayError("answer-refused")
+                if keyed.kind == "cvv" and (_stands_alone(answer, digits) or bare_token == digits):
+                    raise GatewayError("answer-refused")
+    finally:
+        bare[:], bare_token[:] = bytes(len(bare)), bytes(len(bare_token))
     for match in _NUMBER.finditer(answer):
         number = match.group().replace(b" ", b"").replace(b"-", b"")
         if match.group().decode() != token and card.luhn(number):
             raise GatewayError("answer-refused")
+
+
+def _digits(text: bytes | bytearray) -> bytearray:
+    """The digits of `text` and nothing else, in a buffer to wipe."""
+    return bytearray(c for c in text if 48 <= c <= 57)
 
 
 def _stands_alone(answer: bytes | bytearray, digits: memoryview) -> bool:

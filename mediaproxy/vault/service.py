@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 from mediaproxy import log
 from mediaproxy.errors import GatewayError
@@ -26,6 +26,10 @@ _FAULTS = ("call-ended", "media-restarted", "not-armed", "sealed")
 """What signalling and the agent process may report of a capture: it ends, wiped."""
 
 
+THREADS = 64
+"""Captures that may wait for a gateway at once."""
+
+
 class Vault:
     """All captures of this machine."""
 
@@ -39,6 +43,9 @@ class Vault:
         self._captures: dict[int, Capture] = {}
         self._ended: dict[int, float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._threads = ThreadPoolExecutor(THREADS, "gateway")
+        self._patience = {g.name: 2 * g.timeout_seconds for g in self._config.gateways}
+        """Seconds for a whole answer: a gateway that sends an octet now and then never times out by itself."""
         self._counters = {"captures": 0, "tokens": 0, "failed": 0, "keys": 0, "keys_unclaimed": 0}
         self._stop = asyncio.Event()
 
@@ -50,7 +57,6 @@ class Vault:
                 loop.add_reader(channel.fileno(), self._keys, KeyReceiver(channel))
             else:
                 loop.add_reader(channel.fileno(), self._messages, channel)
-        loop.add_signal_handler(signal.SIGTERM, self._stop.set)
         self._process.begin()
         while not self._stop.is_set():
             self._tick(time.monotonic())
@@ -69,38 +75,44 @@ class Vault:
                 key.event = 0
                 continue
             self._counters["keys"] += 1
-            capture.key(key, time.monotonic())
-            if capture.state == READY and self._config.capture.auto_submit:
-                capture.submit()
-            self._submit(capture)
+            try:
+                capture.key(key, time.monotonic())
+                self._submit(capture)
+            except Exception as error:  # a bug ends this capture, wiped
+                capture.end(FAILED, "fault")
+                log.get().error("vault-bug", exc_info=error)
 
     def _messages(self, channel: Channel) -> None:
-        now = time.monotonic()
         for message in channel.receive():
-            if isinstance(message, m.BeginCapture):
-                self._begin(message, now)
-            elif isinstance(message, m.Act):
-                capture = self._captures.get(message.capture)
-                if capture is None:
-                    continue
-                if message.action in _FAULTS:
-                    if not capture.ended:
-                        capture.end(FAILED, message.action)
-                else:
-                    capture.act(message.action, message.field, now)
-                self._submit(capture)
-                self._tell(capture, now)
-            elif isinstance(message, m.Ping):
-                channel.send(m.Pong(self._counters | {"running": float(len(self._captures) - len(self._ended))}))
-            elif isinstance(message, m.Stop):
-                self._stop.set()
-            elif isinstance(message, m.Hello) and channel is self._agent:
-                for capture in self._captures.values():
-                    self._agent.send(capture.snapshot())
-            elif isinstance(message, m.Hello) and channel is self._signalling:
-                for capture in self._captures.values():
-                    if not capture.ended:  # the calls are lost, nobody can key on
-                        capture.end(FAILED, "call-lost")
+            try:
+                self._message(channel, message, time.monotonic())
+            except Exception as error:  # a bug: this message is lost, the captures go on
+                log.get().error("vault-bug", exc_info=error)
+
+    def _message(self, channel: Channel, message: m.Any_, now: float) -> None:
+        if isinstance(message, m.BeginCapture):
+            self._begin(message, now)
+        elif isinstance(message, m.Act):
+            capture = self._captures.get(message.capture)
+            if capture is None:
+                return
+            if message.action in _FAULTS:
+                if not capture.ended and capture.state != SUBMITTING:  # a token on its way is not thrown away
+                    capture.end(FAILED, message.action)
+            else:
+                capture.act(message.action, message.field, now)
+            self._submit(capture)
+        elif isinstance(message, m.Ping):
+            channel.send(m.Pong(self._counters | {"running": float(len(self._captures) - len(self._ended))}))
+        elif isinstance(message, m.Stop):
+            self._stop.set()
+        elif isinstance(message, m.Hello) and channel is self._agent:
+            for capture in sorted(self._captures.values(), key=lambda c: c.ended):
+                self._agent.send(capture.snapshot())
+        elif isinstance(message, m.Hello) and channel is self._signalling:
+            for capture in self._captures.values():
+                if not capture.ended:  # the calls are lost, nobody can key on
+                    capture.end(FAILED, "call-lost")
 
     def _begin(self, message: m.BeginCapture, now: float) -> None:
         route = self._routes.get(message.route)
@@ -112,11 +124,13 @@ class Vault:
         )  # fmt: skip
         self._captures[capture.number] = capture
         self._counters["captures"] += 1
+        self._agent.send(capture.snapshot())
         if route.gateway not in self._gateways:
             capture.end(FAILED, "not-configured")
-        self._tell(capture, now)
 
     def _submit(self, capture: Capture) -> None:
+        if capture.state == READY and self._config.capture.auto_submit:
+            capture.submit()
         if capture.state == SUBMITTING and not capture.sent:
             capture.sent = True
             task = asyncio.create_task(self._tokenize(capture))
@@ -127,15 +141,17 @@ class Vault:
         gateway = self._gateways[self._routes[capture.route].gateway]
         key = secrets.token_urlsafe(18)
         try:
-            token = await asyncio.to_thread(gateway.tokenize, capture.fields, key)
-        except GatewayError as error:
+            work = asyncio.get_running_loop().run_in_executor(self._threads, gateway.tokenize, capture.fields, key)
+            token = await asyncio.wait_for(work, self._patience[self._routes[capture.route].gateway])
+        except (GatewayError, TimeoutError) as error:
+            reason = error.reason if isinstance(error, GatewayError) else "gateway-unavailable"
+            capture.end(FAILED, reason)
             self._counters["failed"] += 1
-            log.get().warning("tokenization-failed", reason=error.reason, gateway=self._routes[capture.route].gateway)
-            capture.end(FAILED, error.reason)
+            log.get().warning("tokenization-failed", reason=reason, gateway=self._routes[capture.route].gateway)
         except Exception as error:  # a bug must not keep the digits alive
+            capture.end(FAILED, "gateway-unavailable")
             self._counters["failed"] += 1
             log.get().error("tokenization-failed", exc_info=error)
-            capture.end(FAILED, "gateway-unavailable")
         else:
             if not capture.ended:
                 self._counters["tokens"] += 1
@@ -144,14 +160,16 @@ class Vault:
     def _tick(self, now: float) -> None:
         for capture in list(self._captures.values()):
             capture.tick(now)
+            self._submit(capture)
             if capture.dirty:
                 self._tell(capture, now)
         for number in [n for n, when in self._ended.items() if now - when > KEEP]:
             del self._captures[number], self._ended[number]
 
     def _tell(self, capture: Capture, now: float) -> None:
-        capture.dirty = False
-        self._agent.send(capture.snapshot())
+        capture.dirty = not self._agent.send(capture.snapshot())
         if capture.ended and capture.number not in self._ended:
-            self._ended[capture.number] = now
-            self._signalling.send(m.CaptureEnded(capture.number))
+            if self._signalling.send(m.CaptureEnded(capture.number)):
+                self._ended[capture.number] = now
+            else:
+                capture.dirty = True

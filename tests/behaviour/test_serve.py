@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -33,24 +34,32 @@ def serve(config: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
 
 
-@pytest.mark.parametrize("setting", ["trunk.sip_listen", "agent.sip_listen", "api.listen"])
+LISTENS = ("trunk.sip_listen", "agent.sip_listen", "api.listen")
+
+
+def minimal(ports: dict[str, str]) -> str:
+    """The smallest configuration."""
+    return (
+        f'[trunk]\nsip_listen = "{ports["trunk.sip_listen"]}"\nrtp_address = "127.0.0.1"\n'
+        f'[agent]\nsip_listen = "{ports["agent.sip_listen"]}"\nrtp_address = "127.0.0.1"\n'
+        f'[api]\nlisten = "{ports["api.listen"]}"\n[media]\nworkers = 1\n'
+        '[[peer]]\nname = "a"\nside = "trunk"\naddress = "127.0.0.1:5099"\n'
+        '[[peer]]\nname = "b"\nside = "agent"\naddress = "127.0.0.1:5098"\n'
+        '[[route]]\nname = "r"\nfrom = "a"\nto = "b"\n'
+    )
+
+
+@pytest.mark.parametrize("setting", LISTENS)
 def test_an_occupied_port_is_named(tmp_path: Path, setting: str) -> None:
     kind = socket.SOCK_STREAM if setting == "api.listen" else socket.SOCK_DGRAM
     with socket.socket(socket.AF_INET, kind) as taken:
         taken.bind(("127.0.0.1", 0))
         if kind == socket.SOCK_STREAM:
             taken.listen()
-        ports = {name: f"127.0.0.1:{free_port()}" for name in ("trunk.sip_listen", "agent.sip_listen", "api.listen")}
+        ports = {name: f"127.0.0.1:{free_port()}" for name in LISTENS}
         ports[setting] = f"127.0.0.1:{taken.getsockname()[1]}"
         config = tmp_path / "f.toml"
-        config.write_text(
-            f'[trunk]\nsip_listen = "{ports["trunk.sip_listen"]}"\nrtp_address = "127.0.0.1"\n'
-            f'[agent]\nsip_listen = "{ports["agent.sip_listen"]}"\nrtp_address = "127.0.0.1"\n'
-            f'[api]\nlisten = "{ports["api.listen"]}"\n[media]\nworkers = 1\n'
-            '[[peer]]\nname = "a"\nside = "trunk"\naddress = "127.0.0.1:5099"\n'
-            '[[peer]]\nname = "b"\nside = "agent"\naddress = "127.0.0.1:5098"\n'
-            '[[route]]\nname = "r"\nfrom = "a"\nto = "b"\n'
-        )
+        config.write_text(minimal(ports))
         done = serve(config)
     assert done.returncode == 1
     assert setting in done.stderr
@@ -185,6 +194,20 @@ def test_strangers_and_unknown_payloads_are_dropped_and_counted(tmp_path: Path) 
     run(scenario())
 
 
+def test_a_log_that_nobody_reads_stops_nothing() -> None:
+    """stderr is closed, or a pipe whose reader has gone."""
+    script = """
+import sys
+from mediaproxy import log
+log.configure("t")
+sys.stderr.close()
+log.get().error("x")
+print("alive")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.stdout == "alive\n"
+
+
 def test_an_offer_without_a_codec_is_refused_488(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with live.call(tmp_path) as up:
@@ -250,6 +273,30 @@ def test_the_agents_reset_cancel_and_the_callers_star(tmp_path: Path) -> None:
     run(scenario())
 
 
+def test_the_rhythm_of_keys_does_not_show_however_often_one_asks(tmp_path: Path) -> None:
+    """Counts change on a grid of half a second, also for a client that asks and acts all the time."""
+
+    async def scenario() -> None:
+        async with live.call(tmp_path) as up:
+            capture = await up.start()
+            up.key(CARD[:12])
+            seen, changes = 0, []
+            begun = time.monotonic()
+            while time.monotonic() - begun < 3:
+                await up.api("POST", f"/v1/captures/{capture}/submit")
+                _, body = await up.api("GET", f"/v1/captures/{capture}")
+                count = body["fields"][0]["digits_received"]
+                if count != seen:
+                    changes.append(time.monotonic())
+                    seen = count
+            assert seen == 12
+            gaps = np.diff(changes)
+            assert len(gaps) >= 2
+            assert (np.abs(gaps / 0.5 - np.round(gaps / 0.5)) < 0.2).all(), gaps
+
+    run(scenario())
+
+
 def test_the_api_asks_who_is_there_and_echoes_nothing(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with live.call(tmp_path) as up:
@@ -293,6 +340,21 @@ def test_no_process_outlives_the_supervisor(tmp_path: Path) -> None:
             raise AssertionError("a process outlived its supervisor")
 
     run(scenario())
+
+
+@pytest.mark.parametrize("after", [0.05, 0.15, 0.3, 0.45])
+def test_no_process_outlives_a_supervisor_killed_while_it_starts(tmp_path: Path, after: float) -> None:
+    (tmp_path / "f.toml").write_text(minimal({name: f"127.0.0.1:{free_port()}" for name in LISTENS}))
+    command = [sys.executable, "-m", "mediaproxy", "serve", "--config", str(tmp_path / "f.toml")]
+    with (tmp_path / "log").open("w") as log, subprocess.Popen(command, stderr=log) as process:
+        time.sleep(0.25 + after)
+        process.kill()
+    time.sleep(1.5)
+    lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    left = [line["pid"] for line in lines if line["event"] == "started" and live.alive(line["pid"])]
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    assert left == []
 
 
 def test_a_stuck_process_is_ended_and_started_again(tmp_path: Path) -> None:

@@ -53,6 +53,17 @@ def test_the_example_is_true(tmp_path: Path, text: str) -> None:
         ('users = ".*"', 'users = "("', "route.users"),
         ('fields = ["pan", "expiry", "cvv"]', 'fields = ["pan", "pin"]', "fields"),
         ('mode = "guarded"', 'mode = "open"', "mode"),
+        ('name = "outbound"', 'name = "inbound"', "route.name"),
+        ("field_seconds = 60", "field_seconds = nan", "capture.field_seconds"),
+        ("grace_seconds = 30 ", "grace_seconds = -1 ", "stop.grace_seconds"),
+        ("timeout_seconds = 10", "timeout_seconds = inf", "gateway.timeout_seconds"),
+        ("tokens.example.com/", "tokens.example.com:abc/", "gateway.url"),
+        (
+            "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+            "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+            "sha256",
+        ),
+        ("[log]", "[users]\nvault = 'nobody-knows'\n[log]", "users"),
     ],
 )
 def test_every_mistake_is_named(tmp_path: Path, text: str, old: str, new: str, says: str) -> None:

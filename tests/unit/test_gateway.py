@@ -117,22 +117,35 @@ class Faulty(http.server.BaseHTTPRequestHandler):
             return
         status = {"500": 500, "402": 402, "401": 401, "422": 422, "redirect": 302}.get(fault, 200)
         answers = {
+            "drip": b'{"token":"tok_123456"}',
             "garbage": b"<html>",
             "huge": b'{"token":"' + b"x" * 200_000 + b'"}',
             "echo": json.dumps({"token": "tok_1", "sent": json.loads(body)}).encode(),
             "pan-as-token": json.dumps({"token": PAN}).encode(),
             "cvv": json.dumps({"token": "tok_1", "cvv": CVV}).encode(),
             "other-pan": json.dumps({"token": "tok_1", "card": "5555 5555 5555 4444"}).encode(),
+            "dashes": json.dumps({"token": "-".join(PAN[i : i + 4] for i in range(0, 16, 4))}).encode(),
+            "dots": json.dumps({"token": "tok_" + ".".join(PAN[i : i + 4] for i in range(0, 16, 4))}).encode(),
+            "reversed": json.dumps({"token": PAN[::-1]}).encode(),
+            "escaped": b'{"token":"' + "".join(f"\\u{ord(c):04x}" for c in PAN).encode() + b'"}',
+            "cvv-as-token": json.dumps({"token": f"t-{CVV}"}).encode(),
             "no-token": b'{"id": 5}',
             "empty-token": b'{"token": ""}',
             "luhn-token": b'{"token": "4242424242424242"}',
         }
-        data = answers.get(fault, b'{"token":"tok_947"}')
+        data = answers.get(fault, b'{"token":"tok_947x1"}')
         self.send_response(status)
         self.send_header("Content-Length", str(len(data)))
         self.send_header("Location", "https://127.0.0.1:1/")
         self.end_headers()
-        self.wfile.write(data)
+        for i in range(len(data) if fault == "drip" else 0):
+            try:
+                self.wfile.write(data[i : i + 1])
+            except OSError:
+                return
+            time.sleep(0.4)
+        if fault != "drip":
+            self.wfile.write(data)
 
     def log_message(self, *_: Any) -> None:
         return
@@ -171,6 +184,12 @@ def faulty(pem: tuple[Path, Path, Path]) -> Iterator[str]:
         ("pan-as-token", "answer-refused"),
         ("cvv", "answer-refused"),
         ("other-pan", "answer-refused"),
+        ("dashes", "answer-refused"),
+        ("dots", "answer-refused"),
+        ("reversed", "answer-refused"),
+        ("escaped", "answer-refused"),
+        ("cvv-as-token", "answer-refused"),
+        ("drip", "gateway-unavailable"),
         ("no-token", "answer-refused"),
         ("empty-token", "answer-refused"),
     ],

@@ -34,6 +34,15 @@ def test_two_legs_become_stereo_of_the_calls_length(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.part"))
 
 
+def test_a_recording_never_overwrites_another(tmp_path: Path) -> None:
+    paths = set()
+    for _ in range(3):
+        recording = Recording(tmp_path, "c1", 100.0)
+        fill(recording, 0.2)
+        paths.add(recording.finish())
+    assert len(paths) == 3
+
+
 def test_lost_and_silent_time_keeps_its_length(tmp_path: Path) -> None:
     recording = Recording(tmp_path, "c1", 100.0)
     for i in [*range(20), *range(70, 90)]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import http.client
 import ssl
+import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -84,8 +85,11 @@ class RestGateway:
             response = connection.getresponse()
             answer = bytearray(LARGEST_ANSWER + 1)
             size = 0
+            deadline = time.monotonic() + config.timeout_seconds
             while size < len(answer) and (got := response.readinto(memoryview(answer)[size:])):
                 size += got
+                if time.monotonic() > deadline:
+                    raise TimeoutError
             if size > LARGEST_ANSWER:
                 raise GatewayError("answer-refused")
             del answer[size:]
