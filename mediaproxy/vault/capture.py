@@ -24,6 +24,8 @@ STAR, POUND = 10, 11
 """Telephone-event codes (RFC 4733 table 3)."""
 PAUSE_SECONDS: Final = 3.0
 """A caller who rests so long after a number that may be whole has keyed all of it."""
+SILENT_MS: Final = 5000
+"""A source that has been silent so long no longer keeps a worse one from being heard."""
 TWIN_MS: Final = 400
 """The same key from a better source within this time is the same press."""
 
@@ -68,7 +70,6 @@ class Capture:
     def key(self, key: Key, now: float) -> None:
         """Take a key, once, whatever sources it came by."""
         counts = self._is_another_press(key)
-        self._last_ms, self._last_event = key.ms, key.event
         event, key.event = key.event, 0
         if self.state != KEYING or not counts:
             return
@@ -90,15 +91,19 @@ class Capture:
         self._settle(current)
 
     def _is_another_press(self, key: Key) -> bool:
-        """One source is listened to: the best that has spoken. Where a better one takes over, it may repeat a key."""
+        """One source is listened to: the best that has spoken. Where a better one takes over, it may repeat a key;
+        where the best falls silent while a worse one goes on (a change of codec), the worse one takes over."""
+        apart = (key.ms - self._last_ms + 0x80000000 & 0xFFFFFFFF) - 0x80000000  # clocks of two processes: either first
         if self.source is None or key.source == self.source:
             self.source = key.source
+            self._last_ms, self._last_event = key.ms, key.event
             return True
-        if key.source > self.source:
+        if key.source > self.source and apart < SILENT_MS:
             return False
+        twin = key.event == self._last_event and abs(apart) <= TWIN_MS
         self.source = key.source
-        apart = (key.ms - self._last_ms + 0x80000000 & 0xFFFFFFFF) - 0x80000000  # clocks of two processes: either first
-        return not (key.event == self._last_event and abs(apart) <= TWIN_MS)
+        self._last_ms, self._last_event = key.ms, key.event
+        return not twin
 
     def _clear(self, current: Field) -> None:
         """`*` clears the field being keyed; an empty one hands back to the one before."""

@@ -349,9 +349,12 @@ def test_no_process_outlives_a_supervisor_killed_while_it_starts(tmp_path: Path,
     with (tmp_path / "log").open("w") as log, subprocess.Popen(command, stderr=log) as process:
         time.sleep(0.25 + after)
         process.kill()
-    time.sleep(1.5)
     lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
-    left = [line["pid"] for line in lines if line["event"] == "started" and live.alive(line["pid"])]
+    left = [line["pid"] for line in lines if line["event"] == "started"]
+    deadline = time.monotonic() + 8
+    while left and time.monotonic() < deadline:
+        time.sleep(0.1)
+        left = [pid for pid in left if live.alive(pid)]
     for pid in left:
         os.kill(pid, signal.SIGKILL)
     assert left == []

@@ -138,6 +138,15 @@ def test_a_better_source_may_be_stamped_a_little_earlier(late: int) -> None:
     assert capture.fields[0].received == 1
 
 
+def test_a_worse_source_takes_over_from_one_that_has_fallen_silent() -> None:
+    capture = begin("pan")
+    press(capture, "41", EVENT)
+    press(capture, "11", INBAND, at=1000)
+    assert capture.fields[0].received == 2
+    press(capture, "11", INBAND, at=9000)
+    assert capture.fields[0].received == 4
+
+
 def test_a_true_repetition_counts_twice() -> None:
     capture = begin("pan")
     press(capture, "44", INBAND)
