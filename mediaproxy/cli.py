@@ -101,6 +101,11 @@ def _mask(args: argparse.Namespace) -> int:
         return _wrong(f"{args.input}: {error}")
     if len(samples) != 1 or rate != 8000:
         return _wrong(f"{args.input}: has {len(samples)} channel(s) at {rate} Hz; a leg takes mono at 8000 Hz")
+    out = Path(args.output)
+    if not out.parent.is_dir():
+        return _wrong(f"{args.output}: there is no such folder")
+    if out.exists() and out.samefile(args.input):
+        return _wrong(f"{args.output}: is the input itself")
     codec = g711.PCMU if args.codec == "pcmu" else g711.PCMA
     loss = offline.Loss(args.loss, args.burst, args.seed) if args.loss else None
     result = offline.mask(g711.encode(samples[0], codec), modes.parse(args.mode), args.codec, args.ptime, loss)

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from mediaproxy import config_errors
 from mediaproxy.errors import ConfigError
 
 Side = Literal["trunk", "agent"]
@@ -186,42 +187,23 @@ def load(path: str) -> Config:
         config = msgspec.convert(tomllib.loads(text), Config)
         check(config)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not TOML: {_without_values(str(error))}") from None
+        raise ConfigError(f"{path}: not TOML: {config_errors.without_values(str(error))}") from None
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{path}{_line(text, str(error))}: {_plain(str(error))}") from None
+        raise ConfigError(f"{path}{config_errors.line(text, str(error))}: {config_errors.plain(str(error))}") from None
     except ConfigError as error:
-        raise ConfigError(f"{path}{_line(text, str(error))}: {error}") from None
+        raise ConfigError(f"{path}{config_errors.line(text, str(error))}: {error}") from None
     return config
-
-
-def _without_values(text: str) -> str:
-    return re.sub(r"'[^']*'|\"[^\"]*\"", "...", text)
-
-
-def _plain(text: str) -> str:
-    """msgspec's words in a telephone engineer's."""
-    message, _, where = text.partition(" - at `$")
-    key = where.rstrip("`").lstrip(".") or "top level"
-    message = message.replace("Object", "table").replace("field", "key")
-    return f"{key}: {message[0].lower()}{message[1:]}"
-
-
-def _line(text: str, message: str) -> str:
-    """`:line` of the key that a message speaks of, where it can be found."""
-    quoted = re.findall(r"`([A-Za-z0-9_]+)`", message)
-    dotted = re.findall(r"[A-Za-z_][A-Za-z0-9_]*", message.partition(" - at ")[2] or message.partition(":")[0])
-    for word in [*quoted, *reversed(dotted)]:
-        for number, line in enumerate(text.splitlines(), 1):
-            if re.match(rf"\s*\[*\s*(\w+\.)*{re.escape(word)}\s*(=|\])", line):
-                return f":{number}"
-    return ""
 
 
 def check(config: Config) -> None:
     """Check what types cannot. Raises ConfigError that names the key and what is allowed."""
     for name in ("trunk", "agent"):
         side = config.side(name)
-        endpoint(side.sip_listen, f"{name}.sip_listen")
+        host, port = endpoint(side.sip_listen, f"{name}.sip_listen")
+        _address(host, f"{name}.sip_listen")
+        first, last = port_range(config.media)
+        if host == side.rtp_address and first <= port <= last:
+            raise ConfigError(f"media.ports: must not hold the port of {name}.sip_listen")
         if side.sip_advertise:
             endpoint(side.sip_advertise, f"{name}.sip_advertise")
         for key, value in (("rtp_address", side.rtp_address), ("rtp_advertise", side.rtp_advertise)):

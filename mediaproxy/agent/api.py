@@ -246,17 +246,19 @@ def _shown(view: View) -> dict[str, Any]:
     state = view.state
     if state is None:
         return {"id": view.id, "call": view.call, "state": "keying", "fields": []}
-    fields = [msgspec.to_builtins(f) for f in state.fields]
+    fields = [
+        {"name": f.name, "state": f.state, "digits_received": f.digits_received}
+        | ({"reason": f.reason} if f.reason else {})
+        for f in state.fields
+    ]
     extra = {key: getattr(state, key) for key in ("token", "brand", "last4", "reason") if getattr(state, key)}
     return {"id": view.id, "call": view.call, "state": state.state, "fields": fields} | extra
 
 
 def _shown_call(call: m.CallState) -> dict[str, Any]:
-    shown: dict[str, Any] = msgspec.to_builtins(call)
-    shown.pop("type", None)
-    shown["id"] = shown.pop("call")
-    shown["capture"] = f"{call.capture:016x}" if call.capture else None
-    return shown
+    names = ("state", "mode", "direction", "number", "correlation", "sip_call_ids", "route")
+    capture = f"{call.capture:016x}" if call.capture else None
+    return {"id": call.call, "capture": capture} | {name: getattr(call, name) for name in names}
 
 
 def _json(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -13,6 +14,7 @@ from dsp import g711
 matplotlib.use("Agg")
 from matplotlib import pyplot
 
+_SMALL: dict[str, Any] = {"fontsize": 8, "color": "white", "ha": "right", "va": "top"}
 LABEL = "published test card, keyed for this demo"
 
 
@@ -28,6 +30,7 @@ def draw(path: Path, sent: NDArray[np.uint8], heard: NDArray[np.uint8]) -> None:
         axis.set_ylabel("Hz")
     for hz in (697, 770, 852, 941, 1209, 1336, 1477, 1633):
         axes[1].axhline(hz, color="white", linewidth=0.4, alpha=0.35)
+    axes[1].text(0.995, 0.97, "thin lines: the keypad's frequencies", transform=axes[1].transAxes, **_SMALL)
     axes[1].set_xlabel("seconds")
     figure.suptitle(f"TEST CARD: {LABEL}", fontsize=9, color="grey", x=0.99, ha="right")
     figure.savefig(path, dpi=110)

@@ -74,8 +74,13 @@ async def _demo(out: Path, scratch: Path, keep: bool, began: float) -> None:
             raise Failed("a process ended during the demo")
         print(f"\nall of it in {time.monotonic() - began:.0f} s")
         if keep:
+            answering = Phone(EXTENSION, answers=True)
+            await answering.open(desk.sip_port)
             print(f"\nagent page   http://127.0.0.1:{site.api}/agent   token {site.token}   extension {EXTENSION}")
-            print(f"call sip:{EXTENSION}@127.0.0.1:{site.trunk[1]} from a phone on port {caller.sip_port}; Ctrl-C ends")
+            print(
+                f"to call it   sip:{EXTENSION}@127.0.0.1:{site.trunk[1]} over UDP, from any phone on 127.0.0.1 (PCMU)"
+            )
+            print("the agent's phone answers by itself; Ctrl-C ends")
             stop = asyncio.Event()
             for number in (signal.SIGINT, signal.SIGTERM):
                 asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -145,16 +150,18 @@ def _follow(site: Site, capture: str, line: Line) -> dict[str, Any]:
     event: dict[str, Any] = {}
     for event in site.events(capture):
         if event["field"]:
-            count, state = event["digits_received"], event["state"]
+            count = event["digits_received"]
             extra = " ".join(str(event[key]) for key in ("brand", "last4") if key in event)
+            words = f"{count} digit{'' if count == 1 else 's'} received"
             if count:
-                line.say(
-                    "screen", f"{names[event['field']]:<13} {'●' * count:<16} {count} digits received  {state} {extra}"
-                )
+                ready = f"  ✓ {extra}" if event["state"] == "complete" else ""
+                line.say("screen", f"{names[event['field']]:<13} {'●' * count:<16} {words}{ready}".rstrip())
         elif event["state"] == "token":
             line.say("screen", f"token {event['token']}  ({event.get('brand')} ending in {event.get('last4')})")
         else:
-            line.say("screen", f"capture {event['state']} {event.get('reason', '')}")
+            wording = {"keying": "waiting for the caller's keys", "complete": "all fields received"}
+            text = wording.get(event["state"], f"{event['state']} {event.get('reason', '')}")
+            line.say("screen", text.rstrip())
     return event
 
 
@@ -248,7 +255,8 @@ def _report(out: Path, sent: NDArray[np.uint8], heard: NDArray[np.uint8], relay:
     print("\nadded delay")
     look_back = _look_back_ms(sent, heard)
     print(f"  look-back        {look_back:5.1f} ms  (measured: where the agent's octets equal the caller's)")
-    print(f"  5 ms tick, relay {cuts[49]:5.1f} ms  median, {cuts[98]:.1f} ms p99, {len(relay)} packets")
+    print(f"  tick and relay   {cuts[49]:5.1f} ms  median, {cuts[98]:.1f} ms p99, {len(relay)} packets")
+    print(f"  in all           {look_back + cuts[49]:5.1f} ms  median")
     image = out / "what-the-agent-heard.png"
     end = min(len(sent), len(heard))
     picture.draw(image, sent[:end], heard[:end])

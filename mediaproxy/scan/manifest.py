@@ -21,20 +21,30 @@ class Manifest(msgspec.Struct):
 
 
 def _pairs(paths: list[str]) -> Iterator[Path]:
-    """The manifests meant by `paths`."""
+    """The manifests meant by `paths`; in folders other JSON files are passed over."""
     for text in paths:
         path = Path(text)
         if path.is_dir():
-            yield from sorted({p.with_suffix(".json") for p in path.rglob("*.wav")} | set(path.rglob("*.json")))
+            yield from sorted(
+                {p.with_suffix(".json") for p in path.rglob("*.wav")} | set(filter(_is_manifest, path.rglob("*.json")))
+            )
         else:
-            yield path.with_suffix(".json")
+            yield path
+
+
+def _is_manifest(path: Path) -> bool:
+    try:
+        msgspec.json.decode(path.read_bytes(), type=Manifest)
+    except (msgspec.DecodeError, OSError):
+        return False
+    return True
 
 
 def check(path: Path) -> tuple[str, str]:
     """Return (verdict, reason) for one manifest: fine, altered, missing or unreadable."""
-    recording = path.with_suffix(".wav")
+    recording, path = path.with_suffix(".wav"), path.with_suffix(".json")
     if not path.is_file():
-        return "missing", "the manifest is missing"
+        return ("missing", "the manifest is missing") if recording.is_file() else ("unreadable", "no such recording")
     try:
         manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
     except (msgspec.DecodeError, OSError):
@@ -52,7 +62,8 @@ def run(paths: list[str]) -> int:
     for path in _pairs(paths):
         verdict, reason = check(path)
         verdicts.append(verdict)
-        print(f"{verdict:<10}  {path.with_suffix('.wav')}" + (f": {reason}" if reason else ""))
+        shown = path if verdict == "unreadable" else path.with_suffix(".wav")
+        print(f"{verdict:<10}  {shown}" + (f": {reason}" if reason else ""))
     if not verdicts:
         print("flattone: no recording there", file=sys.stderr)
         return 2

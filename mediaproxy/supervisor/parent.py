@@ -209,6 +209,12 @@ def listen(config: Config) -> dict[str, socket.socket]:
         "agent": ("agent.sip_listen", config.agent.sip_listen, socket.SOCK_DGRAM),
         "api": ("api.listen", config.api.listen, socket.SOCK_STREAM),
     }
+    for setting, host in (("trunk", config.trunk.rtp_address), ("agent", config.agent.rtp_address)):
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.bind((host, 0))
+            except OSError as error:
+                raise StartError(f"{setting}.rtp_address: {host} cannot be bound ({error.strerror})") from None
     sockets: dict[str, socket.socket] = {}
     for name, (setting, text, kind) in wanted.items():
         try:

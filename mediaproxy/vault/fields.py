@@ -38,7 +38,9 @@ class Field:
     def add(self, digit: int, brand: card.Brand | None) -> None:
         """One more digit; ends the field where its length says so. brand: of the card keyed before, for the CVV."""
         if self.state == INVALID:
+            reason = self.reason
             self.clear()
+            self.reason = reason  # shown until the field is complete: the agent may have missed the moment
         self.state = FILLING
         self.digits.append(digit)
         self.received = len(self.digits)

@@ -171,5 +171,7 @@ class Vault:
         if capture.ended and capture.number not in self._ended:
             if self._signalling.send(m.CaptureEnded(capture.number)):
                 self._ended[capture.number] = now
+                name = f"{capture.number:016x}"
+                log.get().info("capture-ended", capture=name, state=capture.state, reason=capture.reason)
             else:
                 capture.dirty = True

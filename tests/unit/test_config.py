@@ -18,6 +18,7 @@ def text(tmp_path: Path) -> str:
         .replace("/etc/flattone/", f"{tmp_path}/")
         .replace("/var/lib/flattone/recordings", str(tmp_path))
     )
+    made = made.replace("put the 64 hex digits of your own token here", "ab" * 32)
     for name in ("gateway.token", "api.pem", "api.key"):
         (tmp_path / name).write_text("x")
     return made
@@ -59,10 +60,14 @@ def test_the_example_is_true(tmp_path: Path, text: str) -> None:
         ("timeout_seconds = 10", "timeout_seconds = inf", "gateway.timeout_seconds"),
         ("tokens.example.com/", "tokens.example.com:abc/", "gateway.url"),
         (
-            "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+            "ab" * 32,
             "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
             "sha256",
         ),
+        ("ab" * 32, "put the 64 hex digits of your own token here", "api.tokens.sha256"),
+        ('sip_listen = "192.0.2.10:5060"', 'sip_listen = "0.0.0.0:5060"', "trunk.sip_listen"),
+        ('ports = "20000-23999"', 'ports = "5000-5999"', "media.ports"),
+        ('side = "agent"', 'side = "agnet"', "trunk, agent"),
         ("[log]", "[users]\nvault = 'nobody-knows'\n[log]", "users"),
     ],
 )
@@ -77,6 +82,15 @@ def test_every_mistake_is_named(tmp_path: Path, text: str, old: str, new: str, s
 def test_a_line_is_named(tmp_path: Path, text: str) -> None:
     with pytest.raises(ConfigError, match=r"f\.toml:\d+: .*media\.ports"):
         load(tmp_path, text.replace('ports = "20000-23999"', 'ports = "9-8"'))
+
+
+def test_the_line_is_the_one_meant_or_none(tmp_path: Path, text: str) -> None:
+    lines = text.splitlines()
+    second = [i for i, line in enumerate(lines, 1) if line.startswith("side = ")][1]
+    with pytest.raises(ConfigError, match=rf"f\.toml:{second}: peer\[1\]\.side"):
+        load(tmp_path, text.replace('side = "agent"', 'side = "agnet"'))
+    with pytest.raises(ConfigError, match=r"f\.toml: route\.from"):
+        load(tmp_path, text.replace('from = "pbx"', 'from = "nobody"'))
 
 
 def test_a_missing_file_is_told(tmp_path: Path) -> None:

@@ -66,7 +66,10 @@ def test_a_changed_recording_is_told(tmp_path: Path, capsys: pytest.CaptureFixtu
     said = capsys.readouterr().out
     assert f"altered     {paths[0]}" in said
     assert f"missing     {paths[1]}" in said
-    assert manifest.run([str(tmp_path / "none")]) == 1
+    assert manifest.run([str(tmp_path / "none")]) == 2
+    (tmp_path / "report.json").write_text("{}")
+    assert manifest.run([str(tmp_path)]) == 1
+    assert "report" not in capsys.readouterr().out
 
 
 def test_a_full_disk_ends_the_recording_and_nothing_else(tmp_path: Path) -> None:

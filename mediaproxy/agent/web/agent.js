@@ -15,6 +15,10 @@ const STATUS = {
   cancelled: "Cancelled.",
 };
 const $ = (id) => document.getElementById(id);
+const BRAND = {
+  visa: "Visa", mastercard: "Mastercard", amex: "American Express", diners: "Diners Club", discover: "Discover",
+  jcb: "JCB", unionpay: "UnionPay", maestro: "Maestro",
+};
 let capture = null;
 
 async function call(path, body) {
@@ -49,8 +53,8 @@ function show(field, state, count, extra) {
   row.querySelector(".dots").textContent = "●".repeat(count);
   const words = {
     waiting: "waiting",
-    filling: `${count} digit${count === 1 ? "" : "s"} received`,
-    complete: `${count} digits received${extra.brand ? `, ${extra.brand}` : ""}${extra.last4 ? ` ending in ${extra.last4}` : ""} ✓`,
+    filling: `${count} digit${count === 1 ? "" : "s"} received${extra.reason ? ` (before: ${REASON[extra.reason]})` : ""}`,
+    complete: `${count} digits received${extra.brand ? `, ${BRAND[extra.brand] || extra.brand}` : ""}${extra.last4 ? ` ending in ${extra.last4}` : ""} ✓`,
     invalid: `${REASON[extra.reason] || "not valid"}: the caller can key it again`,
   };
   row.querySelector(".state").textContent = words[state];
@@ -61,9 +65,14 @@ function take(event) {
   if (event.state === "token") say(`Done. Token ${event.token}`, "good");
   else if (event.state === "failed") say(`Failed: ${REASON[event.reason] || "please start again"}.`, "bad");
   else say(STATUS[event.state] || event.state);
-  const ended = ["token", "failed", "cancelled"].includes(event.state);
-  $("actions").hidden = ended;
-  $("begin").disabled = !ended;
+  if (["token", "failed", "cancelled"].includes(event.state)) finish();
+}
+
+function finish() {
+  capture = null;
+  $("actions").hidden = true;
+  $("begin").disabled = false;
+  for (const button of document.querySelectorAll("#fields button")) button.hidden = true;
 }
 
 async function follow(id) {
@@ -73,10 +82,14 @@ async function follow(id) {
       const answer = await fetch(`/v1/captures/${id}/events`, {
         headers: { Authorization: `Bearer ${$("token").value}`, "Last-Event-ID": String(last) },
       });
+      if (!answer.ok) break;
       const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
       for (;;) {
         const { value, done } = await reader.read();
-        if (done) return;
+        if (done) {
+          if (capture !== id) return;
+          break; // the stream ended before the capture: ask again from where it stopped
+        }
         const blocks = (rest + value).split("\n\n");
         rest = blocks.pop();
         for (const block of blocks) {
@@ -88,10 +101,12 @@ async function follow(id) {
         }
       }
     } catch {
-      await new Promise((resume) => setTimeout(resume, 1000));
+      // the connection broke: likewise
     }
+    await new Promise((resume) => setTimeout(resume, 1000));
   }
-  say("The connection was lost.", "bad");
+  say("The connection was lost. What became of the payment is not known here.", "bad");
+  finish();
 }
 
 $("start").onsubmit = async (event) => {
