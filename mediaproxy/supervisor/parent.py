@@ -123,10 +123,14 @@ class Supervisor:
         child.ready, child.heard = False, time.monotonic()
         child.started.append(child.heard)
         arguments = [f"role={name}", f"parent={os.getpid()}", *(f"{key}={fd}" for key, fd in passed.items())]
-        child.process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", child.role.module, *arguments, pass_fds=tuple(passed.values()), env=environment,
-            stdin=asyncio.subprocess.DEVNULL, user=user,
-        )  # fmt: skip
+        try:
+            child.process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", child.role.module, *arguments, pass_fds=tuple(passed.values()), env=environment,
+                stdin=asyncio.subprocess.DEVNULL, user=user,
+            )  # fmt: skip
+        except OSError as error:
+            who = f" as user {user}" if user else ""
+            raise StartError(f"{name} cannot be started{who} ({error.strerror})") from None
         log.get().info("started", worker=name, pid=child.process.pid)
 
     async def _watch(self, child: Child) -> None:

@@ -65,15 +65,18 @@ def screen(answer: bytes | bytearray, token: str, fields: Iterable[Field]) -> No
     if b"\\u00" in answer:
         raise GatewayError("answer-refused")
     bare, bare_token = _digits(answer), _digits(token.encode())
+    backwards = bytearray(bare)
+    backwards.reverse()
     try:
         for keyed in fields:
             with keyed.digits.view() as digits:
-                if keyed.kind == "pan" and (bare.find(digits) >= 0 or bare.find(digits[::-1].tobytes()) >= 0):
+                if keyed.kind == "pan" and (bare.find(digits) >= 0 or backwards.find(digits) >= 0):
                     raise GatewayError("answer-refused")
                 if keyed.kind == "cvv" and (_stands_alone(answer, digits) or bare_token == digits):
                     raise GatewayError("answer-refused")
     finally:
-        bare[:], bare_token[:] = bytes(len(bare)), bytes(len(bare_token))
+        for buffer in (bare, bare_token, backwards):
+            buffer[:] = bytes(len(buffer))
     for match in _NUMBER.finditer(answer):
         number = match.group().replace(b" ", b"").replace(b"-", b"")
         if match.group().decode() != token and card.luhn(number):
@@ -82,7 +85,13 @@ def screen(answer: bytes | bytearray, token: str, fields: Iterable[Field]) -> No
 
 def _digits(text: bytes | bytearray) -> bytearray:
     """The digits of `text` and nothing else, in a buffer to wipe."""
-    return bytearray(c for c in text if 48 <= c <= 57)
+    found, size = bytearray(len(text)), 0
+    for c in text:
+        if 48 <= c <= 57:
+            found[size] = c
+            size += 1
+    del found[size:]
+    return found
 
 
 def _stands_alone(answer: bytes | bytearray, digits: memoryview) -> bool:
