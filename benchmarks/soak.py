@@ -51,9 +51,9 @@ def main() -> int:
             actions = sipp.stream(directory / "talk.ulaw") + sipp.pause(LENGTH_MS)
             limit = ["-l", str(2 * CALLS), "-r", f"{rate:.0f}", "-timeout", f"{seconds + 120}s"]
             with (
-                Sipp(directory, "callee", sipp.callee(), ports[1], 42000, calls=total, options=limit[-2:]) as uas,
+                Sipp(directory, "callee", sipp.callee(), ports[1], 17000, calls=total, options=limit[-2:]) as uas,
                 Sipp(
-                    directory, "caller", sipp.caller(actions), ports[0], 44000, site.trunk, calls=total, options=limit
+                    directory, "caller", sipp.caller(actions), ports[0], 18500, site.trunk, calls=total, options=limit
                 ) as uac,
             ):
                 time.sleep(seconds / 5 + 5)

@@ -91,7 +91,7 @@ class Site:
     def _text(self, gateway_port: int, authority: Path, bearer: Path) -> str:
         caller, agent = self._phones
         digest = hashlib.sha256(self.token.encode()).hexdigest()
-        first = 20000 + 2 * secrets.randbelow(14000)
+        first = 20000 + 2 * secrets.randbelow(5800)  # below the ports that the system gives out by itself
         return f"""# Written by the demo: one trunk peer, one agent phone, the reference token server.
 [trunk]
 sip_listen = "127.0.0.1:{self.trunk[1]}"

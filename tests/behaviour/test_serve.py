@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import signal
 import socket
@@ -349,8 +348,7 @@ def test_no_process_outlives_a_supervisor_killed_while_it_starts(tmp_path: Path,
     with (tmp_path / "log").open("w") as log, subprocess.Popen(command, stderr=log) as process:
         time.sleep(0.25 + after)
         process.kill()
-    lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
-    left = [line["pid"] for line in lines if line["event"] == "started"]
+    left = [line["pid"] for line in live.read_log(tmp_path / "log") if line["event"] == "started"]
     deadline = time.monotonic() + 8
     while left and time.monotonic() < deadline:
         time.sleep(0.1)

@@ -79,7 +79,7 @@ def test_a_keyed_card_becomes_a_token_and_the_agent_side_gets_nothing(
     (tmp_path / "keys.ulaw").write_bytes(octets.tobytes())
     seconds = len(octets) / 8
     ports = free_port(), free_port()
-    caller_media, callee_media = 40000 + free_port() % 9000 * 2, 40000 + free_port() % 5000 * 2
+    caller_media, callee_media = 12000 + free_port() % 1000 * 2, 15000 + free_port() % 700 * 2
     with Listener() as ear, Site(tmp_path, tmp_path, *ports) as site:
         user = "carrier"
         actions = {
@@ -149,8 +149,8 @@ def test_fifty_concurrent_calls_with_media_lose_nothing(tmp_path: Path) -> None:
         answers = sipp.callee(media_port=str(ear.port))
         load = ["-l", "50", "-r", "25"]
         with (
-            Sipp(tmp_path, "callee", answers, ports[1], 42000, calls=51) as uas,
-            Sipp(tmp_path, "caller", sipp.caller(talk), ports[0], 44000, site.trunk, calls=50, options=load) as uac,
+            Sipp(tmp_path, "callee", answers, ports[1], 17000, calls=51) as uas,
+            Sipp(tmp_path, "caller", sipp.caller(talk), ports[0], 18500, site.trunk, calls=50, options=load) as uac,
         ):
             time.sleep(3)
             live = site.request("GET", "/v1/calls")[1]["calls"]
