@@ -233,16 +233,10 @@ class StopRecording(Message, frozen=True):
     number: int
 
 
-class Alarm(Message, frozen=True):
-    """Something an operator should see; `what` is from a closed list in the sender's source."""
-
-    what: str
-
-
 Any_ = (
     Hello | Ready | Stop | Ping | Pong | Counters | OpenCall | Opened | OpenFailed | UpdateCall | SetMode | ModeSet
     | CloseCall | CallIdle | CallState | Arm | Armed | Guard | BeginCapture | Act | CaptureState | CaptureEnded
-    | StartRecording | StopRecording | Alarm
+    | StartRecording | StopRecording
 )  # fmt: skip
 
 _encoder = msgspec.msgpack.Encoder()

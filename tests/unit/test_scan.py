@@ -43,7 +43,7 @@ def test_a_residue_beside_the_flat_tone_is_suspect(ms: float) -> None:
     """Milliseconds of a key, left at the edge of a mask, at 30 dB over the noise."""
     rng = np.random.default_rng(4)
     found = 0
-    for i in range(40):
+    for _ in range(40):
         t = np.arange(1600) / 8000
         audio = (g711.amplitude(-18) * np.sin(2 * np.pi * 540 * t)).astype(np.float32)
         size = round(ms * 8)
@@ -54,7 +54,6 @@ def test_a_residue_beside_the_flat_tone_is_suspect(ms: float) -> None:
         audio[: 800 - size] = 0
         audio += rng.normal(0, g711.amplitude(-50), 1600).astype(np.float32)
         found += bool(command.judge(0, g711.decode(g711.encode(audio, 0), 0)))
-        del i
     assert found >= 32, found
 
 
