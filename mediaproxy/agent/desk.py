@@ -135,6 +135,7 @@ class Desk:
         fields = fields or route.fields
         if not set(fields) <= set(route.fields) or len(set(fields)) != len(fields):
             raise Problem(422, "fields", f"the call's route allows: {', '.join(route.fields)}")
+        call = await self._settled(call)
         if call.capture or call.mode == "sealed":
             raise Problem(409, "busy", "a capture runs on this call, or it is sealed")
         number = secrets.randbits(63) | 1
@@ -152,6 +153,16 @@ class Desk:
             self._vault.send(m.Act(number, "not-armed"))
             raise Problem(503, "not-armed", "the call's media could not be armed; nothing was captured")
         return view
+
+    async def _settled(self, call: m.CallState) -> m.CallState:
+        """The call once the leg has been disarmed of a capture that has ended: signalling says so a moment later."""
+        deadline = asyncio.get_running_loop().time() + ANSWER
+        while (view := self.captures.get(call.capture)) is not None and view.ended:
+            if asyncio.get_running_loop().time() > deadline:
+                break
+            await asyncio.sleep(0.02)
+            call = self.calls.get(call.call, call)
+        return call
 
     def act(self, number: int, action: str, kind: str = "") -> None:
         """Pass on an agent's action. Raises Problem."""
