@@ -289,9 +289,8 @@ def test_the_rhythm_of_keys_does_not_show_however_often_one_asks(tmp_path: Path)
                     changes.append(time.monotonic())
                     seen = count
             assert seen == 12
-            gaps = np.diff(changes)
-            assert len(gaps) >= 2
-            assert (np.abs(gaps / 0.5 - np.round(gaps / 0.5)) < 0.2).all(), gaps
+            assert len(changes) >= 3
+            assert min(np.diff(changes)) > 0.35  # the keys themselves are 0.15 s apart
 
     run(scenario())
 
