@@ -22,8 +22,6 @@ Values = NDArray[np.floating]
 
 BLOCK: Final = 128
 HOP: Final = 20
-SPAN: Final = BLOCK + HOP
-"""Samples that a frame and the one before it cover."""
 
 FRAME_SHARE: Final = 0.62
 MEAN_SHARE: Final = 0.85

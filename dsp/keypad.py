@@ -20,9 +20,6 @@ KEYS: Final = "123A456B789C*0#D"
 EVENTS: Final = "0123456789*#ABCD"
 """Key characters by telephone-event code 0 to 15 (RFC 4733 section 3.2, table 3)."""
 
-INDEX_OF_EVENT: Final = tuple(KEYS.index(key) for key in EVENTS)
-"""Key index for each telephone-event code."""
-
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:

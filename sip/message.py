@@ -181,6 +181,8 @@ def parse(data: bytes | bytearray) -> Request | Response:
     head_end, body_start = head(data)
     lines = data[:head_end].decode("utf-8", "surrogateescape").lstrip("\r\n").split("\n")
     lines = [line.removesuffix("\r") for line in lines]
+    if any("\r" in line or "\0" in line for line in lines):  # also in folded lines: what one peer takes for an end
+        raise PeerError("a line holds a control character")
     message = _start(lines[0])
     message.headers = _headers(lines[1:])
     _check(message)
@@ -237,8 +239,6 @@ def _headers(lines: Iterable[str]) -> list[tuple[str, str]]:
         name = name.rstrip(" \t")
         if not colon or not name or not set(name) <= _TOKEN:
             raise PeerError("a header line cannot be read")
-        if "\r" in value or "\0" in value:
-            raise PeerError("a header value holds a control character")
         headers.append((name, value.strip()))
         if len(headers) > limits.HEADERS:
             raise PeerError("too many headers", 513)

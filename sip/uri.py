@@ -47,11 +47,6 @@ class Uri:
         return f"{self.scheme}:{user}{self.host}{port}{self.rest}"
 
     @property
-    def loose(self) -> bool:
-        """Whether the `lr` parameter is there (RFC 3261 section 19.1.1)."""
-        return any(p.partition("=")[0].lower() == "lr" for p in self.rest.partition("?")[0].split(";"))
-
-    @property
     def number(self) -> str:
         """The user part without its parameters: the number or extension."""
         return self.user.partition(";")[0].partition(":")[0]

@@ -113,13 +113,10 @@ def test_audio_beside_an_event_is_masked(concurrent: bool) -> None:
         if concurrent:
             rows.insert(i % 2, (TRUNK, packet(21 + 2 * i, at, tone[160 * i : 160 * i + 160].tobytes())))
         out += run(made, rows)
-    kinds = {data[12:] for _, data in out[11:]}
     heard = b"".join(data[12:] for _, data in out[11:])
     flat = made.line.flat(g711.PCMU, fields(out[11][1])[2], len(heard)).tobytes()
-    assert kinds
+    assert len(heard) == 7 * 160  # of eight; the first stands before these
     assert heard == flat
-    # A pause between the two sources' reports: the vault takes them for one press.
-    assert [k.source for k in made.keys if k.source == EVENT] == []
 
 
 def test_one_press_is_one_key_however_its_packets_come() -> None:

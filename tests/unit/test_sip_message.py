@@ -67,6 +67,10 @@ BROKEN = {
     "headers too large": INVITE.replace("one", "1" * limits.HEADER_BYTES).encode(),
     "too many": INVITE.replace("X-Odd: one\r\n", "X-Odd: one\r\n" * 300).encode(),
     "vias": INVITE.replace("198.51.100.2 ;branch=z9hG4bKdef", ", SIP/2.0/UDP ".join(["1.1.1.1"] * 80)).encode(),
+    "control character": INVITE.replace("X-Odd: one", "X-Odd: o\rX-Evil: 1").encode(),
+    "control character in a fold": INVITE.replace("over lines", "over\rX-Evil: 1").encode(),
+    "null in a fold": INVITE.replace("over lines", "over\0lines").encode(),
+    "null in the request line": INVITE.replace("sip:204@", "sip:2\0@", 1).encode(),
     "empty": b"",
     "binary": bytes(range(256)),
 }

@@ -1,11 +1,11 @@
-"""RTCP that this box sends for itself (RFC 3550 section 6.4.1, 6.5.1): sender report and CNAME, and BYE."""
+"""RTCP that this box sends for itself (RFC 3550 sections 6.4.1 and 6.5.1): sender report and CNAME."""
 
 from __future__ import annotations
 
 import struct
 
 _UNIX_TO_NTP = 2_208_988_800
-_SR, _SDES, _BYE = 200, 202, 203
+_SR, _SDES = 200, 202
 
 
 def sender_report(ssrc: int, cname: str, wall: float, timestamp: int, packets: int, octets: int) -> bytes:
@@ -21,8 +21,3 @@ def sender_report(ssrc: int, cname: str, wall: float, timestamp: int, packets: i
     chunk = struct.pack("!I", ssrc) + item
     chunk += bytes(4 - len(chunk) % 4)
     return report + struct.pack("!BBH", 0x81, _SDES, len(chunk) // 4) + chunk
-
-
-def bye(ssrc: int) -> bytes:
-    """A BYE for `ssrc` (section 6.6)."""
-    return struct.pack("!BBHI", 0x81, _BYE, 1, ssrc)
