@@ -1,8 +1,9 @@
 """Could this be a key? The permissive judge: whatever it says yes to is masked.
 
-For each window that ends on the grid of cells it asks what share of the energy the best of 80 tone pairs explains
-(16 keys, five deviations each). Short windows see an onset before its first sample has to leave; long ones see tones
-in noise. A false yes costs milliseconds of speech, a false no a key, so the limits lean one way.
+For a window it asks what share of the energy the best of 80 tone pairs explains (16 keys, five deviations each), hum
+and DC left out of the account. A window of 8 ms, as long as the look-back, sees an onset before its first sample has
+to leave; one of 16 ms sees tones that a speech codec or noise has roughened. A false yes costs milliseconds of speech,
+a false no a key, so the limits lean one way.
 """
 
 from __future__ import annotations
@@ -16,106 +17,140 @@ from numpy.typing import NDArray
 from dsp import g711, goertzel, keypad
 
 Samples = NDArray[np.float32]
-Flags = NDArray[np.bool_]
+Counts = NDArray[np.int64]
+Index = NDArray[np.intp]
 
-CELL: Final = 8
-"""Samples in a cell, the grid of all masking decisions: 1 ms at 8 kHz."""
 DEVIATIONS: Final = (-0.035, -0.0175, 0.0, 0.0175, 0.035)
 """Grid of frequency errors: Q.24 lets receivers reject from 3.5 % (AT&T), so nothing nearer may be missed."""
-FLOOR_DBM0: Final = -45.0
-"""Windows below this level are not judged (measured: the prototype's limit)."""
+FLOOR_DBM0: Final = -63.0
+"""Windows below this are not judged: the weakest tones promised are at -60 dBm0, one µ-law step high."""
 WEAKER_TONE: Final = 0.04
 """Least share of the pair's energy in the weaker tone: 13.8 dB of twist (Q.24 asks for 10 at most)."""
+_SHORT_8K: Final = (64, 0.80)
+_LONG_8K: Final = (128, 0.65)
+"""Samples, least share explained. Measured (benchmarks.masking, tuning half): at 9 dB SNR one onset in a thousand
+explains less than 0.815 of the 8 ms after it. On speech this pair costs a third of windows of 5, 10 and 16 ms."""
+_HOP_8K: Final = 20
+_LONG_EVERY: Final = 2
+"""The long window is judged at every other place of the short one, and there only if ..."""
+_CLOSE: Final = 0.5
+"""... this share of the short one lies in the space of the pairs."""
+_HUM_HZ: Final = 66.0
+"""Mains hum of either sort (50, 60 Hz) and slower is no part of the account."""
+_HUM_ENERGY: Final = 1e-4
+_JOINT_ENERGY: Final = 0.998
+_JOINT_SLACK: Final = 0.97
+"""The joint test may only turn away what no pair explains, so it asks for a little less than the pair test."""
+_TILE: Final = 64
+"""Streams at a time: their windows stay in the cache (measured: benchmarks.dsp_cost)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the gate says of one block of n streams.
+
+    yes: int64[n], windows that look like a key; last: int64[n], where the last of them ends, in samples from the
+    block's start (0 where there is none).
+    """
+
+    yes: Counts
+    last: Counts
 
 
 @dataclass(frozen=True, slots=True)
 class _Window:
     samples: int
     share: float
-    joint: Samples
-    """float32[samples, r]: one subspace that holds every pair nearly whole; most speech fails here already."""
+    bank: Samples
+    """float32[samples, hum + r]: orthonormal: hum first, then a subspace that holds every pair nearly whole."""
+    hum: int
     pairs: Samples
-    """float32[samples, 4 * 80]: an orthonormal basis a pair, first vectors first."""
+    """float32[r, 4 * 80]: an orthonormal basis a pair within that subspace, first vectors first."""
     solve: Samples
-    """float32[80, 4, samples]: least-squares coefficients (cos low, cos high, sin low, sin high)."""
+    """float32[80, 4, r]: least-squares coefficients (cos low, cos high, sin low, sin high)."""
 
 
 def _window(samples: int, share: float, rate: int) -> _Window:
+    slow = goertzel.tone_basis(np.arange(0, _HUM_HZ, 6.0), samples, rate)
+    u, s, _ = np.linalg.svd(slow, full_matrices=False)
+    hum = u[:, s**2 > _HUM_ENERGY * np.sum(s**2)]
     bases = [
         goertzel.tone_basis(np.array(keypad.pair(key)) * (1 + deviation), samples, rate)
         for key in range(16)
         for deviation in DEVIATIONS
     ]
+    bases = [basis - hum @ (hum.T @ basis) for basis in bases]
     orthonormal = [goertzel.orthonormal(basis) for basis in bases]
     u, s, _ = np.linalg.svd(np.concatenate(orthonormal, axis=1), full_matrices=False)
     rank = int(np.searchsorted(np.cumsum(s**2) / np.sum(s**2), _JOINT_ENERGY)) + 1
+    joint = u[:, :rank]
     return _Window(
         samples,
         share,
-        u[:, :rank].astype(np.float32),
-        np.stack(orthonormal, axis=2).reshape(samples, -1).astype(np.float32),
-        np.stack([np.linalg.pinv(basis) for basis in bases]).astype(np.float32),
+        np.concatenate([hum, joint], axis=1).astype(np.float32),
+        hum.shape[1],
+        np.stack([goertzel.orthonormal(joint.T @ basis) for basis in orthonormal], axis=2)
+        .reshape(rank, -1)
+        .astype(np.float32),
+        np.stack([np.linalg.pinv(joint.T @ basis) for basis in bases]).astype(np.float32),
     )
 
 
-_JOINT_ENERGY = 0.998
-_JOINT_SLACK = 0.97
-"""The joint test may only turn away what no pair explains, so it asks for a little less than the pair test."""
-_WINDOWS_8K = ((40, 0.90), (80, 0.65), (128, 0.55))
-"""Samples and least share explained; 5, 10 and 16 ms (measured: no sample leaks at 8 ms of look-back, SNR >= 15 dB)."""
-
-
 class Gate:
-    """Batched judge of windows that end on cell boundaries.
+    """Batched judge of the windows that end within a block, counted back from its end: any length of block will do.
 
-    history: samples that must precede the block in `triggers`.
-    reaches: for each window, how many cells a yes reaches back from its end.
+    history: samples that must precede the block in `judge`.
     """
 
     def __init__(self, rate: int = 8000) -> None:
         scale = rate / 8000
         self.rate = rate
-        self.cell = round(CELL * scale)
-        self._windows = tuple(_window(round(samples * scale), share, rate) for samples, share in _WINDOWS_8K)
+        self.hop = round(_HOP_8K * scale)
+        self._short, self._long = (
+            _window(round(samples * scale), share, rate) for samples, share in (_SHORT_8K, _LONG_8K)
+        )
         self._floor = g711.amplitude(FLOOR_DBM0) ** 2 / 2
-        self.history = max(window.samples for window in self._windows)
-        # A tone that begins inside a window is seen late by up to a cell and by what the share forgives.
-        self.reaches = tuple(-(-window.samples // self.cell) + 2 for window in self._windows)
+        self.history = max(self._short.samples, self._long.samples)
 
-    def triggers(self, audio: Samples) -> tuple[Flags, ...]:
-        """Judge `audio` float32[n, history + length], length a multiple of the cell.
-
-        Returns for each window bool[n, length / cell]: does the window that ends with this cell look like a key?
-        """
+    def judge(self, audio: Samples) -> Verdict:
+        """Judge float32[n, history + length]: every window that ends in the last `length` samples, on its hop."""
         n, total = audio.shape
-        cells = (total - self.history) // self.cell
-        return tuple(self._judge(window, audio, n, cells) for window in self._windows)
+        length = total - self.history
+        count = -(-length // self.hop)
+        first = total - self._short.samples - (count - 1) * self.hop
+        short = goertzel.frames(audio[:, first:], self._short.samples, self.hop)
+        long = np.lib.stride_tricks.sliding_window_view(audio, self._long.samples, axis=1)
+        yes, last = np.zeros(n, np.int64), np.zeros(n, np.int64)
+        for tile in range(0, n, _TILE):
+            x = short[tile : tile + _TILE].reshape(-1, self._short.samples)
+            found, close = self._likely(self._short, x, _CLOSE)
+            row, place = tile + close // count, close % count
+            every = (count - 1 - place) % _LONG_EVERY == 0
+            row, end = row[every], length - (count - 1 - place[every]) * self.hop
+            more, _ = self._likely(self._long, long[row, self.history + end - self._long.samples], 1.0)
+            row = np.concatenate([tile + found // count, row[more]])
+            if row.size:
+                end = np.concatenate([length - (count - 1 - found % count) * self.hop, end[more]])
+                yes += np.bincount(row, minlength=n)
+                np.maximum.at(last, row, end)
+        return Verdict(yes, last)
 
-    def _judge(self, window: _Window, audio: Samples, n: int, cells: int) -> Flags:
-        start = self.history + self.cell - window.samples
-        view = goertzel.frames(audio[:, start:], window.samples, self.cell)
-        energy = np.einsum("ncs,ncs->nc", view, view)
-        yes = energy > self._floor * window.samples
-        found = np.flatnonzero(yes)
+    def _likely(self, window: _Window, x: Samples, close: float) -> tuple[Index, Index]:
+        """Rows of x float32[m, samples] that look like a key, and those of whose energy the share `close` may be."""
+        y = x @ window.bank
+        hum, inside = y[:, : window.hum], y[:, window.hum :]
+        energy = np.einsum("ij,ij->i", x, x) - np.einsum("ij,ij->i", hum, hum)
+        joint = np.einsum("ij,ij->i", inside, inside)
+        near = np.flatnonzero((joint >= close * energy) & (energy > self._floor * window.samples))
+        share = window.share * energy[near]
+        found = near[joint[near] >= _JOINT_SLACK * share]
         if not found.size:
-            return np.asarray(yes, np.bool_)
-        x = view[found // cells, found % cells]
-        power = energy.reshape(-1)[found]
-        near = np.square(x @ window.joint).sum(axis=1) >= _JOINT_SLACK * window.share * power
-        keep = np.flatnonzero(near)
-        if keep.size:
-            keep = keep[self._explained(window, x[keep], power[keep])]
-        yes = np.zeros(n * cells, np.bool_)
-        yes[found[keep]] = True
-        return yes.reshape(n, cells)
-
-    def _explained(self, window: _Window, x: Samples, power: Samples) -> NDArray[np.intp]:
-        shares = np.square(x @ window.pairs).reshape(len(x), 4, -1).sum(axis=1)
-        best = shares.argmax(axis=1)
-        passed = np.flatnonzero(shares[np.arange(len(x)), best] >= window.share * power)
-        if not passed.size:
-            return passed
-        c = np.square(np.einsum("nks,ns->nk", window.solve[best[passed]], x[passed]))
+            return found, near
+        inside, share = inside[found], window.share * energy[found]
+        explained = np.square(inside @ window.pairs).reshape(len(found), 4, -1).sum(axis=1)
+        best = explained.argmax(axis=1)
+        passed = np.flatnonzero(explained[np.arange(len(found)), best] >= share)
+        c = np.square(np.einsum("nkr,nr->nk", window.solve[best[passed]], inside[passed]))
         low, high = c[:, 0] + c[:, 2], c[:, 1] + c[:, 3]
         balanced = np.minimum(low, high) >= WEAKER_TONE * (low + high)
-        return np.asarray(passed[balanced], np.intp)
+        return found[passed[balanced]], near

@@ -20,6 +20,7 @@ from dsp.gate import Gate
 Octets = NDArray[np.uint8]
 Samples = NDArray[np.float32]
 Flags = NDArray[np.bool_]
+Counts = NDArray[np.int64]
 Index = NDArray[np.intp]
 
 DELAY_MS: Final = 8
@@ -28,12 +29,19 @@ FLAT_HZ: Final = 540.0
 """Outside call progress (350-480, 620), fax (1100, 2100) and in-band signalling bands; 540 / 8000 = 27 / 400."""
 FLAT_DBM0: Final = -18.0
 """Loud enough to be heard as "the caller is keying", quieter than speech (ITU-T P.56 active level about -20 dBm0)."""
-HANG_CELLS: Final = 20
-"""How long a mask outlives the last window that asked for it, ms: covers the fade of a tone below every window."""
-HEAT_CELLS: Final = 80
-"""How long after the last trigger the decoder keeps listening, ms: longer than the pause that ends a key."""
+GRID_MS: Final = 240
+"""The flat tone of a confirmed key lasts a multiple of this from its onset, so that its length does not tell the key's:
+longer than a press and the mask's own tail; a multiple of every usual packet (10, 20, 30, 40, 60 ms)."""
+_HANG_MS: Final = (5, 2.5)
+"""How long a mask outlives the last window that asked for it: so much, and so much more for each yes of that block.
+One stray yes in speech is soon over; a tone that a codec or noise interrupts is held together (measured)."""
+_HEAT_MS: Final = 80
+"""How long after the last yes the decoder keeps listening: longer than the pause that ends a key."""
+_GAP_HANG_MS: Final = 20
+"""How long a mask that a gap interrupted goes on after it."""
 _RESYNC: Final = 4000
 """Samples a timestamp may run backwards (500 ms) before it means a new clock rather than a late packet."""
+_NEVER: Final = -(1 << 40)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +58,10 @@ class Block:
 
     octets: Octets
     late: Flags
-    masked: NDArray[np.int64]
+    masked: Counts
     hot: Flags
     audio: Samples
-    known: NDArray[np.int64]
+    known: Counts
 
 
 def _flat_table(rate: int) -> Octets:
@@ -66,24 +74,25 @@ class MaskLine:
     """Look-back lines of `capacity` streams, one slot each; a block serves any set of distinct slots."""
 
     def __init__(self, capacity: int, rate: int = 8000) -> None:
+        ms = rate // 1000
         self.gate = Gate(rate)
         self.rate = rate
-        self.cell = self.gate.cell
-        self.delay = rate * DELAY_MS // 1000
-        self.history = max(self.gate.history, 160 * rate // 8000)
-        self._back = self.delay // self.cell
+        self.delay = DELAY_MS * ms
+        self.history = max(self.gate.history, 20 * ms)
+        self._grid, self._heat_span, self._gap_hang = GRID_MS * ms, _HEAT_MS * ms, _GAP_HANG_MS * ms
+        self._hang, self._hang_more = (int(part * ms) for part in _HANG_MS)
         self._flat = _flat_table(rate)
         self._history = np.zeros((capacity, self.history), np.float32)
         self._carry = np.zeros((capacity, self.delay), np.uint8)
         self._codec = np.zeros(capacity, np.intp)
-        self._cover = np.zeros((capacity, self._back), np.bool_)
-        """Cells of the carry that a window has asked to mask."""
-        self._hang = np.zeros(capacity, np.int64)
-        """Cells after the last block that an earlier window has asked to mask."""
-        self._run = np.zeros(capacity, np.bool_)
-        """Whether a mask was running at the end of the last block."""
+        self._until = np.full(capacity, _NEVER, np.int64)
+        """Up to where a mask has been asked for, in samples from the start of the next block."""
+        self._run = np.zeros(capacity, np.int64)
+        """Samples of flat tone without a break up to the end of the last block."""
+        self._confirmed = np.zeros(capacity, np.bool_)
+        """Whether that flat tone stands for a key, and so keeps to the grid."""
         self._unknown = np.zeros(capacity, np.int64)
-        """Cells still to go out that lie before or just after a gap."""
+        """Samples still to go out that lie before or just after a gap."""
         self._heat = np.zeros(capacity, np.int64)
         self._known = np.zeros(capacity, np.int64)
         self._expected = np.zeros(capacity, np.uint32)
@@ -93,10 +102,10 @@ class MaskLine:
 
     def reset(self, slot: int) -> None:
         """Forget the stream in `slot`: audio wiped, the next block starts cold."""
-        for state in (self._history, self._carry, self._cover, self._hang, self._run, self._unknown, self._heat):
+        for state in (self._history, self._carry, self._run, self._unknown, self._heat, self._known, self._expected):
             state[slot] = 0
-        self._known[slot], self._expected[slot] = 0, 0
-        self._joined[slot] = self._started[slot] = False
+        self._until[slot] = _NEVER
+        self._confirmed[slot] = self._joined[slot] = self._started[slot] = False
 
     def cut(self, slot: int) -> None:
         """Say that another source speaks from now on: its clock is new, a running mask goes on."""
@@ -110,13 +119,17 @@ class MaskLine:
         """The timestamp up to which `slot` has been filled, None before its first block."""
         return int(self._expected[slot]) if self._started[slot] else None
 
-    def interrupt(self, slot: int, timestamp: int) -> None:
-        """Say that the time up to `timestamp` has been filled otherwise (by a telephone-event): a mask runs there."""
+    def confirm(self, slots: Index) -> None:
+        """Say that the flat tone that runs in `slots` stands for a key: its end keeps to the grid."""
+        self._confirmed[slots] = self._run[slots] > 0
+
+    def interrupt(self, slot: int, timestamp: int, flat: int) -> None:
+        """Say that the time up to `timestamp` has been filled with `flat` samples of flat tone (a telephone-event)."""
         self._expected[slot] = timestamp & 0xFFFFFFFF
         self._joined[slot] = False
         self._started[slot] = True
-        self._hang[slot] = HANG_CELLS
-        self._run[slot] = True
+        self._run[slot] += max(flat, 1)
+        self._until[slot] = self._gap_hang
 
     def flat(self, codec: int, timestamp: int, length: int) -> Octets:
         """Return uint8[length] of flat tone for the time from `timestamp`."""
@@ -138,77 +151,77 @@ class MaskLine:
         forced: Flags,
         clock: NDArray[np.uint32] | None = None,
     ) -> Block:
-        """Pass a block through the lines of `slots` (distinct).
+        """Pass a block of any length through the lines of `slots` (distinct).
 
         octets: uint8[n, length] as received; codec: int[n]; timestamp: uint32[n], RTP timestamp of the first sample.
         gated: bool[n], whether the gate may mask; forced: bool[n], mask all of what leaves now.
         clock: uint32[n], where the block stands on the clock it leaves by, which sets the phase of the flat tone: a
         sender whose timestamps depend on the key must not set it. Default: `timestamp`.
-        A length that does not fill whole cells is masked whole and treated as a gap.
         """
-        length = octets.shape[1]
-        late, gap, lost_mask = self._place(slots, timestamp, length)
-        self._enter_gap(slots[gap], lost_mask[gap])
-        audio = np.concatenate([self._history[slots], g711.DECODE[codec[:, None], octets]], axis=1)
-        known = self._known[slots]
+        late = self._place(slots, timestamp, octets.shape[1])
         ok = ~late
-        cells, ragged = divmod(length, self.cell)
-        if ragged or not cells:
-            out = np.broadcast_to(g711.SILENCE[codec][:, None], octets.shape).copy()
-            self._joined[slots[ok]] = False
-            return Block(out, late, np.where(ok, length, 0), (self._heat[slots] > 0) & ok, audio, known)
-
-        cover, asked = self._cover_of(slots, audio, gated & ok, cells)
-        cover |= forced[:, None]
+        audio = self._audio(slots, octets, codec)
+        known = self._known[slots]
+        flat = self._judge(slots, audio, gated, forced, octets.shape[1], ok)
         out = self._shift(slots, octets, codec, ok)
-        masked = self._paint(slots, out, codec, timestamp if clock is None else clock, cover[:, :cells], ok)
+        masked = self._paint(slots, out, codec, timestamp if clock is None else clock, flat, ok)
         keep = slots[ok]
-        self._cover[keep] = cover[ok, cells : cells + self._back]
-        tail = cover[ok, cells + self._back :]
-        self._hang[keep] = np.where(tail.any(axis=1), tail.shape[1] - tail[:, ::-1].argmax(axis=1), 0)
         self._history[keep] = audio[ok, -self.history :]
-        self._known[keep] = np.minimum(self._known[keep] + length, 1 << 30)
-        self._heat[keep] = np.where(asked[ok], HEAT_CELLS + cells, np.maximum(self._heat[keep] - cells, 0))
+        self._known[keep] = np.minimum(self._known[keep] + octets.shape[1], 1 << 30)
         return Block(out, late, masked, (self._heat[slots] > 0) & ok, audio, known)
 
-    def _place(self, slots: Index, timestamp: NDArray[np.uint32], length: int) -> tuple[Flags, Flags, Flags]:
-        """Compare with the expected time: (late, gap, a mask was running when the gap came), bool[n] each."""
-        delta = (timestamp - self._expected[slots]).view(np.int32)
+    def _audio(self, slots: Index, octets: Octets, codec: Index) -> Samples:
+        """float32[n, history + length]: what came before the block and the block, linear."""
+        audio = np.empty((len(slots), self.history + octets.shape[1]), np.float32)
+        audio[:, : self.history] = self._history[slots]
+        table = g711.DECODE.ravel()
+        index = octets.astype(np.intp)
+        index += codec[:, None] << 8
+        table.take(index, out=audio[:, self.history :], mode="clip")
+        return audio
+
+    def _place(self, slots: Index, timestamp: NDArray[np.uint32], length: int) -> Flags:
+        """Compare with the expected time: bool[n], late. Those that follow on a gap start anew."""
         late = self.late(slots, timestamp)
-        gap = ~late & ((delta != 0) | ~self._joined[slots])
-        running = self._run[slots] | (self._hang[slots] > 0) | self._cover[slots].any(axis=1)
+        gap = ~late & ((timestamp != self._expected[slots]) | ~self._joined[slots])
+        self._enter_gap(slots[gap])
         on = slots[~late]
         self._expected[on] = timestamp[~late] + np.uint32(length)
         self._joined[on] = True
         self._started[on] = True
-        return late, gap, running & gap
+        return late
 
-    def _enter_gap(self, slots: Index, running: Flags) -> None:
+    def _enter_gap(self, slots: Index) -> None:
+        running = (self._run[slots] > 0) | (self._until[slots] > -self.delay)
         self._history[slots] = 0
         self._known[slots] = 0
-        self._cover[slots] = running[:, None]
-        self._hang[slots] = np.where(running, self._back + HANG_CELLS, 0)
-        self._unknown[slots] = 2 * self._back
-        self._heat[slots] = np.where(running, HEAT_CELLS, 0)
+        self._until[slots] = np.where(running, self._gap_hang, _NEVER)
+        self._unknown[slots] = 2 * self.delay
+        self._heat[slots] = np.where(running, self._heat_span, 0)
 
-    def _cover_of(self, slots: Index, audio: Samples, gated: Flags, cells: int) -> tuple[Flags, Flags]:
-        """Return the cells to mask, bool[n, back + cells + hang] from the first of the carry on, and who asked."""
-        back, n = self._back, len(slots)
-        width = back + cells + HANG_CELLS + back
-        cover = np.arange(width)[None, :] - back < self._hang[slots][:, None]
-        cover[:, :back] = self._cover[slots]
-        asked = np.zeros(n, np.bool_)
-        rows = np.flatnonzero(gated)
+    def _judge(self, slots: Index, audio: Samples, gated: Flags, forced: Flags, length: int, ok: Flags) -> Flags:
+        """bool[n]: whether what leaves now, the block less the look-back and what the line held, is flat tone.
+
+        The windows that end in this block all touch what leaves now, and what has left before was judged before.
+        """
+        until, run, heat = self._until[slots], self._run[slots], self._heat[slots]
+        asked = np.zeros(len(slots), np.bool_)
+        rows = np.flatnonzero(gated & ok)
         if rows.size:
-            judged = audio[rows][:, audio.shape[1] - cells * self.cell - self.gate.history :]
-            edges = np.zeros((rows.size, width + 1), np.int32)
-            for yes, reach in zip(self.gate.triggers(judged), self.gate.reaches, strict=True):
-                which, end = np.nonzero(yes)
-                np.add.at(edges, (which, np.maximum(back + end + 1 - reach, 0)), 1)
-                np.add.at(edges, (which, back + end + 1 + HANG_CELLS), -1)
-                asked[rows[which]] = True
-            cover[rows] |= edges[:, :width].cumsum(axis=1) > 0
-        return cover, asked
+            verdict = self.gate.judge(audio[rows][:, audio.shape[1] - length - self.gate.history :])
+            hit = np.flatnonzero(verdict.yes)
+            last, yes = verdict.last[hit], verdict.yes[hit]
+            asked[rows[hit]] = True
+            until[rows[hit]] = np.maximum(until[rows[hit]], last + self._hang + self._hang_more * yes)
+        # The grid keeps the tone of a key going when nothing else does.
+        short = self._confirmed[slots] & (run > 0) & ((run < self._grid) | (run % self._grid >= length))
+        flat = (asked | forced | (until > -self.delay) | short) & ok
+        keep = slots[ok]
+        self._until[keep] = until[ok] - length
+        self._run[keep] = np.where(flat, run + length, 0)[ok]
+        self._confirmed[keep] &= flat[ok]
+        self._heat[keep] = np.where(asked, self._heat_span + length, np.maximum(heat - length, 0))[ok]
+        return flat
 
     def _shift(self, slots: Index, octets: Octets, codec: Index, ok: Flags) -> Octets:
         """Return carry + octets less the last `delay` samples, and keep those as the next carry."""
@@ -219,28 +232,25 @@ class MaskLine:
         line = np.concatenate([carry, octets], axis=1)
         self._carry[slots[ok]] = line[ok, -self.delay :]
         self._codec[slots[ok]] = codec[ok]
-        return line[:, : octets.shape[1]].copy()
+        return line[:, : octets.shape[1]]
 
     def _paint(
-        self, slots: Index, out: Octets, codec: Index, clock: NDArray[np.uint32], cover: Flags, ok: Flags
-    ) -> NDArray[np.int64]:
+        self, slots: Index, out: Octets, codec: Index, clock: NDArray[np.uint32], flat: Flags, ok: Flags
+    ) -> Counts:
         """Overwrite what may not leave in `out`; return how many samples of each row.
 
-        A block with a cell to mask becomes flat tone from end to end: where in it a window first said yes depends on
+        A block with anything to mask becomes flat tone from end to end: where in it a window first said yes depends on
         the key (measured: 11.5 % of keys named from it, +-0.2), and the edges of packets do not.
         """
-        masked = np.zeros(len(slots), np.int64)
-        cells = cover.shape[1]
-        flat = cover.any(axis=1) & ok
+        length = out.shape[1]
+        masked = np.where(flat, length, 0)
         rows = np.flatnonzero(flat)
-        when = (clock[rows, None].astype(np.int64) + np.arange(out.shape[1])) % self._flat.shape[1]
+        when = (clock[rows, None].astype(np.int64) + np.arange(length)) % self._flat.shape[1]
         out[rows] = self._flat[codec[rows, None], when]
-        masked[rows] = out.shape[1]
         unknown = self._unknown[slots]
         for row in np.flatnonzero(~flat & ok & (unknown > 0)):
-            hidden = min(int(unknown[row]), cells) * self.cell
+            hidden = min(int(unknown[row]), length)
             out[row, :hidden] = g711.SILENCE[codec[row]]
             masked[row] = hidden
-        self._run[slots[ok]] = flat[ok]
-        self._unknown[slots[ok]] = np.maximum(unknown[ok] - cells, 0)
+        self._unknown[slots[ok]] = np.maximum(unknown[ok] - length, 0)
         return masked

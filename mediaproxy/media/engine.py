@@ -310,6 +310,7 @@ class Engine:
         report = self.decoder.push(slots[rows], heard, known[rows], timestamp[rows].astype(np.int64))
         for row, index, _ in report.pressed:
             slot = int(slots[rows[row]])
+            self.line.confirm(slots[rows[row : row + 1]])
             self.keyed[slot] += 1
             self.counters.keys += 1
             if self.mode[slot] == Mode.ARMED:
@@ -422,7 +423,7 @@ class Engine:
         if cursor is None or _signed(end - cursor) <= -8000 or _signed(start - cursor) > 0:
             cursor = start
         slots = np.array([slot])
-        to, codec, size = self._peer[slots], self._codec[slots], int(self._ptime[slot])
+        to, codec, size, filled = self._peer[slots], self._codec[slots], int(self._ptime[slot]), 0
         for _ in range(_BURST):
             if _signed(end - cursor) < size:
                 break
@@ -435,7 +436,9 @@ class Engine:
             self._write(to, codec, flat, timestamp + self._out_offset[to], np.zeros(1, np.bool_))
             self.masked[slot] += size
             cursor += size
-        self.line.interrupt(slot, cursor)
+            filled += size
+        self.line.interrupt(slot, cursor, filled)
+        self.line.confirm(slots)
 
     def _pass_event(self, rows: Rows, row: int, head: rtp.Headers, now: float) -> None:
         """Passthrough: the event as it came, in the numbers of this leg."""

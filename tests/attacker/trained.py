@@ -1,12 +1,14 @@
-"""A trained attacker: forests on everything an agent's ear gets around a key whose time he knows.
+"""Attackers who know the method and the times of all keys, and learn from keys whose digits they are told.
 
-Features: how well each digit's tone pair fits what is not flat tone, the energy at each keypad frequency in five
-stretches, and when the flat tone begins and ends. It shares no code with the masker.
+One fits every digit's tone pair to whatever is not flat tone or silence (`mediaproxy.demo.attacker` strikes and fits
+the same way); one grows a forest on those fits, on the spectrum, on tones and their mixtures in short stretches, and
+on when the flat tone begins and ends. They share no code with the masker.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,72 +18,170 @@ from dsp import g711
 from mediaproxy.demo import attacker
 
 Octets = NDArray[np.uint8]
-_HZ = np.array(attacker.LOW + attacker.HIGH)
-_AFTER = 64 + 320
-"""Samples after a key that belong to it behind the mask: the look-back and the mask's hang."""
+Audio = NDArray[np.float32]
+Flags = NDArray[np.bool_]
+Values = NDArray[np.float64]
+Index = NDArray[np.int64]
+
+TONES: Final = np.array(attacker.LOW + attacker.HIGH)
+MIXTURES: Final = np.unique(
+    np.round(
+        [f for low in attacker.LOW for high in attacker.HIGH for f in (high - low, 2 * low - high, 2 * high - low)]
+        + [2 * f for f in attacker.LOW]
+    )
+)
+"""Hz. Where a coder or a rectifier puts what it makes of two tones: differences and third-order products."""
+BEFORE: Final = 80
+AFTER: Final = 560
+"""Samples around a key (behind the mask) that may speak of it: the look-back, a packet, and the tail of the mask."""
+_STRETCHES: Final = 5
+_BANDS: Final = 40
+_PIECE: Final = 160
+_SHORTEST: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Recovery:
-    """Shares of test keys named. `keys`: how many were tested."""
+class Scene:
+    """n streams of keys: octets uint8[n, length] as heard; marks int[n, k, 2], where the keys lie in them; digits
+    int[n, k]; struck: bool[n, length], samples that tell nothing."""
 
-    masked: float
-    unmasked: float
-    residue: float
-    keys: int
+    octets: Octets
+    marks: Index
+    digits: Index
+    struck: Flags
+
+
+def flat_or_silent(octets: Octets, hz: float, dbm0: float, codec: int = g711.PCMU) -> Flags:
+    """bool[n, length]: samples of flat tone, at whatever phase, or of silence: any eight octets in a row that are."""
+    t = np.arange(400) / 8000
+    table = g711.encode((g711.amplitude(dbm0) * np.sin(2 * np.pi * hz * t)).astype(np.float32), codec)
+    words = np.ascontiguousarray(np.stack([np.roll(table, -shift)[:8] for shift in range(400)])).view(np.uint64).ravel()
+    quiet = np.full(8, g711.SILENCE[codec], np.uint8).view(np.uint64)
+    known = np.unique(np.concatenate([words, quiet]))
+    hidden = np.zeros(octets.shape, np.bool_)
+    for row, struck in zip(octets, hidden, strict=True):
+        grams = np.ascontiguousarray(np.lib.stride_tricks.sliding_window_view(row, 8)).view(np.uint64)[:, 0]
+        at = np.minimum(np.searchsorted(known, grams), len(known) - 1)
+        for start in np.flatnonzero(known[at] == grams):
+            struck[start : start + 8] = True
+    return hidden
+
+
+def fits(audio: Audio, marks: Index, struck: Flags) -> Values:
+    """float64[k, 10]: energy that each digit's pair explains in what is free between the marks of one stream."""
+    score = np.zeros((len(marks), 10))
+    found: dict[int, list[tuple[int, int]]] = {}
+    for k, (start, end) in enumerate(marks):
+        for a, b in attacker._runs(~struck[start:end]):
+            for at in range(start + a, start + b, _PIECE):
+                size = min(_PIECE, start + b - at)
+                if size >= _SHORTEST:
+                    found.setdefault(size, []).append((k, at))
+    for size, places in found.items():
+        which, at = np.array(places).T
+        pieces = audio[at[:, None] + np.arange(size)].astype(np.float64)
+        fit = np.square(np.einsum("dsf,ns->ndf", attacker._bases(size), pieces)).sum(axis=2)
+        np.add.at(score, which, fit)
+    return score
+
+
+def features(scene: Scene, codec: int = g711.PCMU) -> Values:
+    """float64[n * k, features] of all keys."""
+    longest = int((scene.marks[..., 1] - scene.marks[..., 0]).max())
+    return np.concatenate([_of_stream(scene, row, longest, codec) for row in range(len(scene.octets))])
+
+
+def _of_stream(scene: Scene, row: int, longest: int, codec: int) -> Values:
+    marks, struck = scene.marks[row], scene.struck[row]
+    audio = g711.decode(scene.octets[row], codec)
+    span = BEFORE + longest + AFTER
+    pad = np.zeros(span, np.float32)
+    free = np.concatenate([np.where(struck, 0, audio).astype(np.float32), pad])
+    where = np.concatenate([struck, pad.astype(np.bool_)])
+    first = np.maximum(marks[:, 0] - BEFORE, 0)
+    length = marks[:, 1] - marks[:, 0]
+    place = first[:, None] + np.arange(span)
+    inside = np.arange(span)[None, :] < (length + BEFORE + AFTER // 2)[:, None]
+    cut, hidden = free[place] * inside, where[place]
+    fit = fits(audio, np.stack([marks[:, 0], np.minimum(marks[:, 1] + AFTER // 2, len(audio))], axis=1), struck)
+    share = fit / (fit.sum(axis=1, keepdims=True) + 1e-12)
+    power = np.square(np.abs(np.fft.rfft(cut, axis=1)))
+    edges = np.linspace(0, power.shape[1], _BANDS + 1).astype(int)
+    bands = np.add.reduceat(power, edges[:-1], axis=1)
+    hz = np.concatenate([TONES, MIXTURES])
+    turn = np.exp(-2j * np.pi * np.outer(np.arange(span), hz) / 8000).astype(np.complex64)
+    whole = np.abs(cut @ turn)
+    stretches = []
+    for i in range(_STRETCHES):  # of the key's own length
+        low, high = (BEFORE + length * i // _STRETCHES)[:, None], (BEFORE + length * (i + 1) // _STRETCHES)[:, None]
+        here = np.arange(span)[None, :]
+        stretches.append(np.abs((cut * ((here >= low) & (here < high))) @ turn[:, : len(TONES)]))
+    switch = np.diff(hidden.astype(np.int8), axis=1, prepend=0) != 0
+    count = switch.sum(axis=1)
+    begins = np.where(count > 0, switch.argmax(axis=1), -1)
+    ends = np.where(count > 0, span - switch[:, ::-1].argmax(axis=1), -1)
+    level = np.sqrt(np.square(cut).sum(axis=1) + 1e-12)
+    return np.column_stack(
+        [
+            share,
+            np.log10(fit + 1e-9),
+            np.log10(bands + 1e-6),
+            np.log10(whole + 1e-6),
+            np.log10(np.concatenate(stretches, axis=1) + 1e-6),
+            begins, ends, ends - begins, count, hidden.sum(axis=1), first % 160, length, level,
+        ]
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """What an attacker says of the test keys. digits: int[k], the truth; odds: float64[k, 10], what he believes."""
+
+    digits: Index
+    odds: Values
 
     @property
-    def controls_hold(self) -> bool:
-        return self.unmasked >= 0.99 and self.residue >= 0.95
+    def share(self) -> float:
+        """Share of keys named."""
+        return float(np.mean(self.odds.argmax(axis=1) == self.digits))
+
+    @property
+    def surest(self) -> float:
+        """Share named of the one key in a hundred of which he is surest."""
+        top = np.argsort(-self.odds.max(axis=1), kind="stable")[: max(len(self.digits) // 100, 10)]
+        return float(np.mean(self.odds[top].argmax(axis=1) == self.digits[top]))
 
 
-def features(octets: Octets, marks: NDArray[np.int64], struck: NDArray[np.bool_], after: int) -> NDArray[np.float64]:
-    """float64[k, n] for keys at `marks` int[k, 2]; struck: bool, samples known to be flat tone or silence."""
-    audio = g711.decode(octets, g711.PCMU).astype(np.float64)
-    rows = []
-    for start, end in marks:
-        stop = min(end + after, len(octets))
-        fit = attacker.scores(audio, start, stop, struck)
-        free = np.where(struck[start:stop], 0.0, audio[start:stop])
-        bands = []
-        for piece in np.array_split(free, 5):
-            turn = np.exp(-2j * np.pi * np.outer(_HZ, np.arange(len(piece))) / 8000)
-            bands.append(np.log10(np.abs(turn @ (piece * np.hanning(len(piece)))) + 1e-6))
-        around = struck[max(start - 200, 0) : stop]
-        edges = np.flatnonzero(np.diff(around.astype(np.int8)))
-        first, last = (edges[0], edges[-1]) if edges.size else (-1, -1)
-        share = fit / (fit.sum() + 1e-12)
-        best = (np.arange(len(fit)) == fit.argmax()).astype(float)
-        rows.append(
-            np.r_[best, share, np.log10(fit + 1e-9), *bands, first, last, around.sum(), edges.size, start % 160]
-        )
-    return np.array(rows)
+def forest(train: Scene, test: Scene, seed: int = 1, trees: int = 120, codec: int = g711.PCMU) -> Named:
+    """Learn from `train`, name the keys of `test`."""
+    model = ExtraTreesClassifier(trees, max_features=0.3, min_samples_leaf=3, random_state=seed, n_jobs=1)
+    model.fit(features(train, codec), train.digits.ravel())
+    odds = np.zeros((test.digits.size, 10))
+    odds[:, model.classes_] = model.predict_proba(features(test, codec))
+    return Named(test.digits.ravel(), odds)
 
 
-def recover(
-    sent: Octets, heard: Octets, keys: NDArray[np.int64], marks: NDArray[np.int64], flat: tuple[float, float]
-) -> Recovery:
-    """Train on half of the keys, test on the other half; likewise the controls.
+def matched(test: Scene, codec: int = g711.PCMU, seed: int = 7) -> Named:
+    """Name by the best fit alone; at random where nothing is left."""
+    rng = np.random.default_rng(seed)
+    odds = []
+    for row in range(len(test.octets)):
+        marks = np.stack([test.marks[row, :, 0], test.marks[row, :, 1] + AFTER // 4], axis=1)
+        fit = fits(g711.decode(test.octets[row], codec), marks, test.struck[row])
+        odds.append(fit + rng.uniform(0, 1e-9, fit.shape))
+    belief = np.concatenate(odds)
+    # How sure he is: how far the best fit stands over the next, as a share of all energy found.
+    return Named(test.digits.ravel(), belief / (belief.sum(axis=1, keepdims=True) + 1e-6))
 
-    sent: uint8[n]; heard: uint8[>= n], 8 ms later; keys: int[k]; marks: int[k, 2] in `sent`; flat: Hz and dBm0.
-    """
-    rng = np.random.default_rng(5)
-    struck = attacker.flat_tone(heard, *flat)
-    nothing = np.zeros(len(heard), np.bool_)
-    delayed = np.concatenate([np.full(64, 0xFF, np.uint8), sent, np.full(len(heard), 0xFF, np.uint8)])[: len(heard)]
-    leaky, leaky_struck = heard.copy(), struck.copy()
-    for start, end in marks:
-        at = int(rng.integers(start, end - 16)) + 64
-        piece = slice(at, at + 16)  # 2 ms of the key as it was
-        leaky[piece] = delayed[piece]
-        leaky_struck[piece] = False
-    order = rng.permutation(len(keys))
-    half = len(keys) // 2
-    train, test = order[:half], order[half:]
 
-    def named(octets: Octets, hidden: NDArray[np.bool_]) -> float:
-        x = features(octets, marks, hidden, _AFTER)
-        forest = ExtraTreesClassifier(200, max_features=0.5, random_state=1, n_jobs=1).fit(x[train], keys[train])
-        return float(np.mean(forest.predict(x[test]) == keys[test]))
-
-    return Recovery(named(heard, struck), named(delayed, nothing), named(leaky, leaky_struck), len(test))
+def only(scene: Scene, sent: Octets, samples: int, seed: int = 3) -> Scene:
+    """A control: the keys of `sent` (uint8[n, length], in time with the scene) hidden but for `samples` of each."""
+    rng = np.random.default_rng(seed)
+    octets, struck = scene.octets.copy(), scene.struck.copy()
+    for row, marks in enumerate(scene.marks):
+        for start, end in marks:
+            at = int(rng.integers(start, end - samples))
+            octets[row, at : at + samples] = sent[row, at : at + samples]
+            struck[row, start:end] = True
+            struck[row, at : at + samples] = False
+    return Scene(octets, scene.marks, scene.digits, struck)
