@@ -9,6 +9,7 @@ a false no a key, so the limits lean one way.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
 import numpy as np
@@ -70,6 +71,7 @@ class _Window:
     """float32[80, 4, r]: least-squares coefficients (cos low, cos high, sin low, sin high)."""
 
 
+@cache
 def _window(samples: int, share: float, rate: int) -> _Window:
     slow = goertzel.tone_basis(np.arange(0, _HUM_HZ, 6.0), samples, rate)
     u, s, _ = np.linalg.svd(slow, full_matrices=False)

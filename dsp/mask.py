@@ -174,10 +174,7 @@ class MaskLine:
         """float32[n, history + length]: what came before the block and the block, linear."""
         audio = np.empty((len(slots), self.history + octets.shape[1]), np.float32)
         audio[:, : self.history] = self._history[slots]
-        table = g711.DECODE.ravel()
-        index = octets.astype(np.intp)
-        index += codec[:, None] << 8
-        table.take(index, out=audio[:, self.history :], mode="clip")
+        g711.linear(octets, codec, audio[:, self.history :])
         return audio
 
     def _place(self, slots: Index, timestamp: NDArray[np.uint32], length: int) -> Flags:

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from dsp import g711, keypad
 from dsp.decoder import Decoder
-from dsp.mask import MaskLine
+from dsp.guard import Guard
+from dsp.mask import Block, MaskLine
 from mediaproxy.ipc.key import EVENT, INBAND
 from mediaproxy.media import modes
 from mediaproxy.media.modes import Mode
@@ -29,6 +30,8 @@ KINDS: Final = {"PCMU/8000": g711.PCMU, "PCMA/8000": g711.PCMA, "telephone-event
 """What the engine understands: the codec numbers of `dsp.g711`, and telephone-events."""
 RTCP_SECONDS: Final = 5.0
 """RFC 3550 section 6.2."""
+MUTE_SECONDS: Final = 10.0
+"""How long a guarded leg is silent after an alarm of the guard: a card is keyed in less, mostly."""
 _EVENT_HANG: Final = 640
 """Audio stays masked for 80 ms after the last sign of a telephone-event: a gateway's tone may outlast it."""
 _EVENT_OPEN: Final = 1600
@@ -71,6 +74,7 @@ class Counters:
     lost: int = 0
     masked_samples: int = 0
     keys: int = 0
+    alarms: int = 0
     overflow: int = 0
 
 
@@ -81,8 +85,11 @@ class Engine:
         self.capacity = capacity
         self.line = MaskLine(capacity)
         self.decoder = Decoder(capacity)
+        self.guard = Guard(capacity)
         self.counters = Counters()
         self.keys: list[KeyFound] = []
+        self.alarms: list[int] = []
+        """Trunk slots behind which the guard heard a key this tick: armed ones are sealed, guarded ones silent."""
         self.out = Rows()
         self.heard: list[tuple[int, int, int, int]] = []
         """Of recorded calls, each audio row that went out this tick: (row, slot it left by, timestamp, codec)."""
@@ -92,6 +99,7 @@ class Engine:
         self._trunk = np.zeros(capacity, np.bool_)
         self._recorded = np.zeros(capacity, np.bool_)
         self.mode = np.full(capacity, Mode.SEALED, np.int8)
+        self._muted_until = np.zeros(capacity)
         self.masked = np.zeros(capacity, np.int64)
         self.keyed = np.zeros(capacity, np.int64)
         self.last_arrival = np.zeros(capacity)
@@ -125,6 +133,8 @@ class Engine:
         for slot, peer in ((trunk, agent), (agent, trunk)):
             self.line.reset(slot)
             self.decoder.reset(slot)
+            self.guard.reset(slot)
+            self._muted_until[slot] = 0
             self._kind[slot] = DROP
             self._pt_out[slot] = DROP
             self._peer[slot] = peer
@@ -174,6 +184,7 @@ class Engine:
         """Free a slot; its audio is wiped."""
         self.line.reset(slot)
         self.decoder.reset(slot)
+        self.guard.reset(slot)
         self._peer[slot] = -1
         self._kind[slot] = DROP
         self.mode[slot] = Mode.SEALED
@@ -189,6 +200,7 @@ class Engine:
         out = self.out
         out.count = 0
         self.keys.clear()
+        self.alarms.clear()
         self.heard.clear()
         n = rows.count
         if n:
@@ -277,8 +289,10 @@ class Engine:
         clock = timestamp + self._out_offset[self._peer[slots]]
         block = self.line.push(slots, octets, codec, timestamp, mode != Mode.PASSTHROUGH, forced, clock)
         sealed = mode == Mode.SEALED
-        block.octets[sealed] = g711.SILENCE[codec[sealed]][:, None]
-        self.masked[slots] += np.where(sealed, size, block.masked)
+        silent = sealed | (self._muted_until[slots] > now)
+        silent |= self._watch(slots, codec, block, mode, now)
+        block.octets[silent] = g711.SILENCE[codec[silent]][:, None]
+        self.masked[slots] += np.where(silent, size, block.masked)
         self.counters.masked_samples += int(block.masked.sum())
         self.counters.late += int(block.late.sum())
         self._codec[slots] = codec
@@ -287,6 +301,22 @@ class Engine:
         on = np.flatnonzero(~block.late)  # what comes late says nothing of whether a key goes on
         hot = block.hot & ~sealed & (mode != Mode.PASSTHROUGH)
         self._listen(slots[on], hot[on], block.audio[on], block.known[on], timestamp[on], size)
+
+    def _watch(
+        self, slots: NDArray[np.intp], codec: NDArray[np.intp], block: Block, mode: NDArray[np.int8], now: float
+    ) -> NDArray[np.bool_]:
+        """bool[n]: behind which of `slots` the guard hears a key. An armed leg is sealed, a guarded one muted."""
+        alarmed = np.zeros(len(slots), np.bool_)
+        rows = np.flatnonzero(~block.late & (mode != Mode.PASSTHROUGH))
+        if rows.size:
+            alarmed[rows] = self.guard.alarms(slots[rows], block.octets[rows], codec[rows])
+        for slot in slots[alarmed]:
+            self.guard.reset(slot)
+            self.counters.alarms += 1
+            self.alarms.append(int(slot))
+            self._muted_until[slot] = now + MUTE_SECONDS
+            self.change_mode(int(slot), "fault")
+        return alarmed
 
     def _listen(
         self,

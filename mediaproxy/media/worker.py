@@ -101,6 +101,8 @@ class Worker:
             self._seal_all("engine-failed")
             return
         self._pump.send(out)
+        for slot in self._engine.alarms:
+            self._fault(self._by_slot[slot], "guard")
         for key in self._engine.keys:
             call = self._by_slot[key.slot]
             record = Key(call.capture, int(now * 1000), key.event, key.source)
@@ -259,6 +261,7 @@ class Worker:
             "lost": c.lost,
             "masked_ms": c.masked_samples / 8,
             "keys": c.keys,
+            "guard_alarms": c.alarms,
             "overflow": c.overflow,
             "strangers": self._pump.strangers,
             "unsent": self._pump.unsent,
