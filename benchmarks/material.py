@@ -10,6 +10,7 @@ import sys
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,7 +77,7 @@ def _stream(
     presses = [
         synth.Press(
             int(DIGITS[key]), rng.uniform(*condition.ms), level, rng.uniform(*condition.twist),
-            *rng.uniform(-condition.offset, condition.offset, 2),
+            rng.uniform(-condition.offset, condition.offset), rng.uniform(-condition.offset, condition.offset),
         )
         for key in keys
     ]  # fmt: skip
@@ -100,7 +101,7 @@ def _stream(
 
 @cache
 def speech(voices: tuple[str, ...]) -> Audio:
-    """float32[n], 8 kHz: all recorded prompts of `voices`, pauses taken out, active level 1 (RMS), each prompt alike."""
+    """float32[n], 8 kHz: all recorded prompts of `voices` without their pauses, each at an active level (RMS) of 1."""
     parts = []
     for samples in prompts(voices):
         frames = samples[: len(samples) // _ACTIVE_FRAME * _ACTIVE_FRAME].reshape(-1, _ACTIVE_FRAME)
@@ -156,12 +157,12 @@ def _pyav(audio: Audio, encoder: str, decoder: str, rate: int, bits: int) -> Aud
 
     up = rate // 8000
     samples = g711.to_int16(resample_poly(audio, up, 1).astype(np.float32) if up > 1 else audio)
-    coder = av.CodecContext.create(encoder, "w")
+    coder = cast(av.AudioCodecContext, av.CodecContext.create(encoder, "w"))
     coder.sample_rate, coder.layout, coder.format, coder.bit_rate = rate, "mono", "s16", bits
     if encoder == "libopus":
         coder.options = {"application": "voip", "frame_duration": "20"}
     coder.open()
-    reader = av.CodecContext.create(decoder, "r")
+    reader = cast(av.AudioCodecContext, av.CodecContext.create(decoder, "r"))
     reader.sample_rate, reader.layout = rate, "mono"
     if coder.extradata:
         reader.extradata = coder.extradata
@@ -173,8 +174,8 @@ def _pyav(audio: Audio, encoder: str, decoder: str, rate: int, bits: int) -> Aud
             for piece in reader.decode(packet):
                 values = piece.to_ndarray().ravel()
                 heard.append(values if values.dtype.kind == "f" else values / 32768)
-    coded = np.concatenate(heard)
-    return _aligned((resample_poly(coded, 1, up) if up > 1 else coded).astype(np.float32), audio)
+    coded = np.concatenate(heard).astype(np.float32)
+    return _aligned((resample_poly(coded, 1, up) if up > 1 else coded), audio)
 
 
 LINES = {

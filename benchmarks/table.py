@@ -4,9 +4,21 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def upper_bound(share: float, n: int) -> float:
+    """Upper end of the 95 % interval (Wilson) of a share measured on n."""
+    if not n:
+        return 1.0
+    z = 1.96
+    middle = share + z * z / (2 * n)
+    return (middle + z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))) / (1 + z * z / n)
 
 
 @dataclass(frozen=True, slots=True)

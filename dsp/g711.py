@@ -37,11 +37,11 @@ def _decode_alaw() -> NDArray[np.int16]:
 
 def _encoder(decoder: NDArray[np.int16]) -> Octets:
     """Return uint8[65536]: the code nearest to each int16 value (index: value & 0xFFFF)."""
-    values, first = np.unique(decoder, return_index=True)
+    values, first = np.unique(decoder[::-1], return_index=True)  # the later of two zeros: the idle code
     levels = values.astype(np.float64)
     midpoints = (levels[1:] + levels[:-1]) / 2
     linear = np.arange(65536, dtype=np.uint16).view(np.int16)
-    return first[np.searchsorted(midpoints, linear)].astype(np.uint8)
+    return (255 - first[np.searchsorted(midpoints, linear)]).astype(np.uint8)
 
 
 DECODE_INT16: Final = np.stack([_decode_ulaw(), _decode_alaw()])
@@ -83,6 +83,16 @@ def linear(octets: Octets, codec: NDArray[np.intp], out: Samples) -> None:
     index = octets.astype(np.intp)
     index += codec[:, None] << 8
     _DECODE_FLAT.take(index, out=out, mode="clip")
+
+
+_ENCODE_FLAT: Final = ENCODE.ravel()
+
+
+def encode_rows(samples: Samples, codec: NDArray[np.intp]) -> Octets:
+    """uint8[n, length] of float32[n, length] in codecs int[n]."""
+    index = to_int16(samples).view(np.uint16).astype(np.intp)
+    index += codec[:, None] << 16
+    return np.asarray(_ENCODE_FLAT.take(index, mode="clip"), np.uint8)
 
 
 def decode(octets: Octets, codec: int) -> Samples:

@@ -20,6 +20,7 @@ from dsp import g711, goertzel, keypad
 Samples = NDArray[np.float32]
 Counts = NDArray[np.int64]
 Index = NDArray[np.intp]
+Flags = NDArray[np.bool_]
 
 DEVIATIONS: Final = (-0.035, -0.0175, 0.0, 0.0175, 0.035)
 """Grid of frequency errors: Q.24 lets receivers reject from 3.5 % (AT&T), so nothing nearer may be missed."""
@@ -27,7 +28,7 @@ FLOOR_DBM0: Final = -63.0
 """Windows below this are not judged: the weakest tones promised are at -60 dBm0, one µ-law step high."""
 WEAKER_TONE: Final = 0.04
 """Least share of the pair's energy in the weaker tone: 13.8 dB of twist (Q.24 asks for 10 at most)."""
-_SHORT_8K: Final = (64, 0.80)
+_SHORT_8K: Final = (64, 0.81)
 _LONG_8K: Final = (128, 0.65)
 """Samples, least share explained. Measured (benchmarks.masking, tuning half): at 9 dB SNR one onset in a thousand
 explains less than 0.815 of the 8 ms after it. On speech this pair costs a third of windows of 5, 10 and 16 ms."""
@@ -36,6 +37,14 @@ _LONG_EVERY: Final = 2
 """The long window is judged at every other place of the short one, and there only if ..."""
 _CLOSE: Final = 0.5
 """... this share of the short one lies in the space of the pairs."""
+_STEP_DB: Final = 2.0
+_STEADY: Final = 0.50
+"""A short window must be so much louder than the 8 ms before it, or this share of the long one must be a pair.
+Measured: 84 samples after an onset, at 9 dB SNR, 98 % of keys are 2.7 dB louder; 104 samples after it 0.60 of the long
+window is a pair. Of the yeses to synthetic male voices, which fit a pair in every period, nine in ten are neither."""
+_FADE_DB: Final = 3.0
+"""By how much the first half of a short window may be louder than the second: tones stay within 2 dB at 9 dB SNR and
+within 3.3 dB through GSM-FR; half of the yeses to recorded prompts do not."""
 _HUM_HZ: Final = 66.0
 """Mains hum of either sort (50, 60 Hz) and slower is no part of the account."""
 _HUM_ENERGY: Final = 1e-4
@@ -126,22 +135,49 @@ class Gate:
         for tile in range(0, n, _TILE):
             x = short[tile : tile + _TILE].reshape(-1, self._short.samples)
             found, close = self._likely(self._short, x, _CLOSE)
-            row, place = tile + close // count, close % count
-            every = (count - 1 - place) % _LONG_EVERY == 0
-            row, end = row[every], length - (count - 1 - place[every]) * self.hop
-            more, _ = self._likely(self._long, long[row, self.history + end - self._long.samples], 1.0)
-            row = np.concatenate([tile + found // count, row[more]])
-            if row.size:
-                end = np.concatenate([length - (count - 1 - found % count) * self.hop, end[more]])
+            found = found[self._new_or_steady(x[found], self._placed(long, tile, found, count, length))]
+            every = close[(count - 1 - close % count) % _LONG_EVERY == 0]
+            more, _ = self._likely(self._long, self._placed(long, tile, every, count, length), 1.0)
+            place = np.concatenate([found, every[more]])
+            if place.size:
+                row = tile + place // count
                 yes += np.bincount(row, minlength=n)
-                np.maximum.at(last, row, end)
+                np.maximum.at(last, row, length - (count - 1 - place % count) * self.hop)
         return Verdict(yes, last)
+
+    def _placed(self, long: Samples, tile: int, place: Index, count: int, length: int) -> Samples:
+        """The long windows that end where the short ones of index `place` in the tile do, float32[m, samples]."""
+        end = length - (count - 1 - place % count) * self.hop
+        return long[tile + place // count, self.history + end - self._long.samples]
+
+    def _new_or_steady(self, x: Samples, whole: Samples) -> Flags:
+        """bool[m]: whether short windows x, the ends of the long windows `whole`, begin something or go on with it.
+
+        A vowel fits a pair as well as a tone does for one period of the voice, and no longer: what was as loud before
+        must have been the same pair, and what fades within the window is no key.
+        """
+        halves = x.reshape(len(x), 2, x.shape[1] // 2)
+        halves = halves - halves.mean(axis=2, keepdims=True)
+        power = np.einsum("ijk,ijk->ij", halves, halves)
+        now = np.einsum("ij,ij->i", x, x)
+        fine = np.einsum("ij,ij->i", whole, whole) <= (1 + 10 ** (-_STEP_DB / 10)) * now
+        old = np.flatnonzero(~fine)
+        if old.size:
+            inside, energy = self._inside(self._long, whole[old])
+            fine[old] = np.square(inside @ self._long.pairs).reshape(len(old), 4, -1).sum(axis=1).max(axis=1) >= (
+                _STEADY * energy
+            )
+        return fine & (power[:, 0] <= 10 ** (_FADE_DB / 10) * power[:, 1])
+
+    def _inside(self, window: _Window, x: Samples) -> tuple[Samples, Samples]:
+        """Coordinates of x in the space of the pairs, float32[m, r], and its energy without hum, float32[m]."""
+        y = x @ window.bank
+        hum = y[:, : window.hum]
+        return y[:, window.hum :], np.einsum("ij,ij->i", x, x) - np.einsum("ij,ij->i", hum, hum)
 
     def _likely(self, window: _Window, x: Samples, close: float) -> tuple[Index, Index]:
         """Rows of x float32[m, samples] that look like a key, and those of whose energy the share `close` may be."""
-        y = x @ window.bank
-        hum, inside = y[:, : window.hum], y[:, window.hum :]
-        energy = np.einsum("ij,ij->i", x, x) - np.einsum("ij,ij->i", hum, hum)
+        inside, energy = self._inside(window, x)
         joint = np.einsum("ij,ij->i", inside, inside)
         near = np.flatnonzero((joint >= close * energy) & (energy > self._floor * window.samples))
         share = window.share * energy[near]

@@ -42,10 +42,7 @@ def _bases(window: int, rate: int) -> NDArray[np.float32]:
         [np.array([low * (1 + a), high * (1 + b)]) for a in OFFSETS for b in OFFSETS] for low, high in keypad.pairs()
     ]
     return np.stack(
-        [
-            [goertzel.orthonormal(goertzel.tone_basis(pair, window, rate)) for pair in pairs]
-            for pairs in frequencies
-        ]
+        [[goertzel.orthonormal(goertzel.tone_basis(pair, window, rate)) for pair in pairs] for pairs in frequencies]
     ).astype(np.float32)
 
 
@@ -81,15 +78,16 @@ class Guard:
         step = min(length, self._window)
         alarm = np.zeros(n, np.bool_)
         for end in range(audio.shape[1] - (length - 1) // self._window * self._window, audio.shape[1] + 1, step):
-            key = self._key_of(audio[:, end - self._window : end])
+            key, fit = self.listen(audio[:, end - self._window : end])
+            key[fit < FIT] = -1
             before, heard = self._key[slots], self._heard[slots]
             heard = np.where(key < 0, 0, np.where(key == before, heard + step, self._window))
             self._key[slots], self._heard[slots] = key, heard
             alarm |= heard >= _WINDOWS * self._window
         return alarm
 
-    def _key_of(self, x: NDArray[np.float32]) -> NDArray[np.int64]:
-        """int64[n]: key index of what float32[n, window] holds, -1 for none."""
+    def listen(self, x: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Of float32[n, window]: the key that each may hold, int64[n] (-1 for none), and how well it fits, 0 to 1."""
         z = np.square(x @ self._bank)
         power = z[:, :8] + z[:, 8:]
         energy = np.square(x) @ self._hann
@@ -98,15 +96,14 @@ class Guard:
         near &= (np.minimum(low, high) >= self._weakest) & (
             np.maximum(low, high) <= 10 ** (TWIST_DB / 10) * np.minimum(low, high)
         )
-        key = np.full(len(x), -1, np.int64)
+        key, fit = np.full(len(x), -1, np.int64), np.zeros(len(x), np.float32)
         rows = np.flatnonzero(near)
         if rows.size:
             lead = 10 ** (-LEAD_DB / 10)
             second = np.sort(power[rows].reshape(-1, 2, 4), axis=2)[:, :, 2]
             clear = (second[:, 0] <= lead * low[rows]) & (second[:, 1] <= lead * high[rows])
             rows = rows[clear]
-            found = power[rows, :4].argmax(axis=1) * 4 + power[rows, 4:].argmax(axis=1)
-            fit = np.square(np.einsum("nl,ndlf->ndf", x[rows], self._bases[found])).sum(axis=2).max(axis=1)
-            good = fit >= FIT * np.square(x[rows]).sum(axis=1)
-            key[rows[good]] = found[good]
-        return key
+            key[rows] = power[rows, :4].argmax(axis=1) * 4 + power[rows, 4:].argmax(axis=1)
+            explained = np.square(np.einsum("nl,ndlf->ndf", x[rows], self._bases[key[rows]])).sum(axis=2).max(axis=1)
+            fit[rows] = explained / np.square(x[rows]).sum(axis=1)
+        return key, fit

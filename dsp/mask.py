@@ -2,8 +2,9 @@
 
 An outgoing block carries the last 8 ms of the block before and all but the last 8 ms of this one, so no packet waits
 and every sample is judged with at least 8 ms of what follows it. What passes is the octets as they came; what is
-masked is a flat tone over whole blocks, the same whatever was keyed. After any gap neither the unknown before it nor
-the first 8 ms after it are forwarded, and a running mask goes on.
+masked is a flat tone over whole blocks, the same whatever was keyed; where the caller may be talking over keys, the
+keypad's band is rebuilt as well (`dsp.substitution`). After any gap neither the unknown before it nor the first 8 ms
+after it are forwarded, and a running mask goes on.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from dsp import g711
 from dsp.gate import Gate
+from dsp.substitution import FADE, HISTORY, HOP, Substitution
 
 Octets = NDArray[np.uint8]
 Samples = NDArray[np.float32]
@@ -73,7 +75,7 @@ def _flat_table(rate: int) -> Octets:
 class MaskLine:
     """Look-back lines of `capacity` streams, one slot each; a block serves any set of distinct slots."""
 
-    def __init__(self, capacity: int, rate: int = 8000) -> None:
+    def __init__(self, capacity: int, rate: int = 8000, seed: int | None = None) -> None:
         ms = rate // 1000
         self.gate = Gate(rate)
         self.rate = rate
@@ -91,6 +93,8 @@ class MaskLine:
         """Samples of flat tone without a break up to the end of the last block."""
         self._confirmed = np.zeros(capacity, np.bool_)
         """Whether that flat tone stands for a key, and so keeps to the grid."""
+        self._substitution = Substitution(capacity, seed)
+        self._substituting = np.zeros(capacity, np.bool_)
         self._unknown = np.zeros(capacity, np.int64)
         """Samples still to go out that lie before or just after a gap."""
         self._heat = np.zeros(capacity, np.int64)
@@ -105,7 +109,7 @@ class MaskLine:
         for state in (self._history, self._carry, self._run, self._unknown, self._heat, self._known, self._expected):
             state[slot] = 0
         self._until[slot] = _NEVER
-        self._confirmed[slot] = self._joined[slot] = self._started[slot] = False
+        self._substituting[slot] = self._confirmed[slot] = self._joined[slot] = self._started[slot] = False
 
     def cut(self, slot: int) -> None:
         """Say that another source speaks from now on: its clock is new, a running mask goes on."""
@@ -150,6 +154,7 @@ class MaskLine:
         gated: Flags,
         forced: Flags,
         clock: NDArray[np.uint32] | None = None,
+        substitute: Flags | None = None,
     ) -> Block:
         """Pass a block of any length through the lines of `slots` (distinct).
 
@@ -157,6 +162,7 @@ class MaskLine:
         gated: bool[n], whether the gate may mask; forced: bool[n], mask all of what leaves now.
         clock: uint32[n], where the block stands on the clock it leaves by, which sets the phase of the flat tone: a
         sender whose timestamps depend on the key must not set it. Default: `timestamp`.
+        substitute: bool[n], whether the keypad's band may not leave as it came. Default: nowhere.
         """
         late = self._place(slots, timestamp, octets.shape[1])
         ok = ~late
@@ -164,6 +170,8 @@ class MaskLine:
         known = self._known[slots]
         flat = self._judge(slots, audio, gated, forced, octets.shape[1], ok)
         out = self._shift(slots, octets, codec, ok)
+        if substitute is not None:
+            flat |= self._substitute(slots, audio, out, codec, substitute, ok)
         masked = self._paint(slots, out, codec, timestamp if clock is None else clock, flat, ok)
         keep = slots[ok]
         self._history[keep] = audio[ok, -self.history :]
@@ -230,6 +238,34 @@ class MaskLine:
         self._carry[slots[ok]] = line[ok, -self.delay :]
         self._codec[slots[ok]] = codec[ok]
         return line[:, : octets.shape[1]]
+
+    def _substitute(self, slots: Index, audio: Samples, out: Octets, codec: Index, wanted: Flags, ok: Flags) -> Flags:
+        """Rebuild the keypad's band in `out`, fading in and out. bool[n]: where that cannot be done, so mask."""
+        length = out.shape[1]
+        was = self._substituting[slots]
+        self._substituting[slots[ok]] = wanted[ok]
+        rows = np.flatnonzero((wanted | was) & ok)
+        if not rows.size:
+            return np.zeros(len(slots), np.bool_)
+        if length % HOP or length < FADE:
+            self._substitution.reset(slots[rows])
+            return (wanted | was) & ok
+        new = rows[~was[rows]]
+        if new.size:
+            self._substitution.reset(slots[new])
+            past = np.pad(audio[new, :-length], ((0, 0), (HISTORY, 0)))
+            self._substitution.process(slots[new], past[:, (past.shape[1] - HISTORY) % HOP :])
+        rebuilt = self._substitution.process(slots[rows], audio[rows, -HISTORY - length :])
+        rise = (np.arange(FADE, dtype=np.float32) + 0.5) / FADE
+        for turn, ramp in ((~was[rows], rise), (~wanted[rows], 1 - rise)):
+            plain = np.empty((int(turn.sum()), FADE), np.float32)
+            g711.linear(out[rows[turn], :FADE], codec[rows[turn]], plain)
+            rebuilt[turn, :FADE] = ramp * rebuilt[turn, :FADE] + (1 - ramp) * plain
+        stays = wanted[rows]
+        coded = g711.encode_rows(rebuilt, codec[rows])
+        out[rows[stays]] = coded[stays]
+        out[rows[~stays], :FADE] = coded[~stays, :FADE]
+        return np.zeros(len(slots), np.bool_)
 
     def _paint(
         self, slots: Index, out: Octets, codec: Index, clock: NDArray[np.uint32], flat: Flags, ok: Flags

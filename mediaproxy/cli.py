@@ -107,8 +107,8 @@ def _mask(args: argparse.Namespace) -> int:
     if out.exists() and out.samefile(args.input):
         return _wrong(f"{args.output}: is the input itself")
     codec = g711.PCMU if args.codec == "pcmu" else g711.PCMA
-    loss = offline.Loss(args.loss, args.burst, args.seed) if args.loss else None
-    result = offline.mask(g711.encode(samples[0], codec), modes.parse(args.mode), args.codec, args.ptime, loss)
+    network = offline.Network(args.loss, args.burst, args.seed) if args.loss else None
+    result = offline.mask(g711.encode(samples[0], codec), modes.parse(args.mode), args.codec, args.ptime, network)
     try:
         wav.write(args.output, g711.DECODE_INT16[codec][result.octets])
     except OSError as error:

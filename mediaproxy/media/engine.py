@@ -30,6 +30,8 @@ KINDS: Final = {"PCMU/8000": g711.PCMU, "PCMA/8000": g711.PCMA, "telephone-event
 """What the engine understands: the codec numbers of `dsp.g711`, and telephone-events."""
 RTCP_SECONDS: Final = 5.0
 """RFC 3550 section 6.2."""
+CONFIRMED_SECONDS: Final = 10.0
+"""How long after a confirmed key a guarded leg substitutes: longer than a caller thinks between groups of digits."""
 MUTE_SECONDS: Final = 10.0
 """How long a guarded leg is silent after an alarm of the guard: a card is keyed in less, mostly."""
 _EVENT_HANG: Final = 640
@@ -88,6 +90,7 @@ class Engine:
         self.guard = Guard(capacity)
         self.counters = Counters()
         self.keys: list[KeyFound] = []
+        self.confirmed_seconds = CONFIRMED_SECONDS
         self.alarms: list[int] = []
         """Trunk slots behind which the guard heard a key this tick: armed ones are sealed, guarded ones silent."""
         self.out = Rows()
@@ -100,6 +103,8 @@ class Engine:
         self._recorded = np.zeros(capacity, np.bool_)
         self.mode = np.full(capacity, Mode.SEALED, np.int8)
         self._muted_until = np.zeros(capacity)
+        self._confirmed_at = np.full(capacity, -np.inf)
+        """When the last key of a leg was confirmed, by the decoder or an event."""
         self.masked = np.zeros(capacity, np.int64)
         self.keyed = np.zeros(capacity, np.int64)
         self.last_arrival = np.zeros(capacity)
@@ -135,6 +140,7 @@ class Engine:
             self.decoder.reset(slot)
             self.guard.reset(slot)
             self._muted_until[slot] = 0
+            self._confirmed_at[slot] = -np.inf
             self._kind[slot] = DROP
             self._pt_out[slot] = DROP
             self._peer[slot] = peer
@@ -287,7 +293,10 @@ class Engine:
         timely = np.flatnonzero(~self.line.late(slots, timestamp))
         self._align(slots[timely], timestamp[timely], now)
         clock = timestamp + self._out_offset[self._peer[slots]]
-        block = self.line.push(slots, octets, codec, timestamp, mode != Mode.PASSTHROUGH, forced, clock)
+        substitute = (mode == Mode.ARMED) | (mode == Mode.GUARDED) & (
+            self._confirmed_at[slots] + self.confirmed_seconds > now
+        )
+        block = self.line.push(slots, octets, codec, timestamp, mode != Mode.PASSTHROUGH, forced, clock, substitute)
         sealed = mode == Mode.SEALED
         silent = sealed | (self._muted_until[slots] > now)
         silent |= self._watch(slots, codec, block, mode, now)
@@ -300,7 +309,7 @@ class Engine:
         self._emit(slots[on], codec[on], block.octets[on], head, chosen[on])
         on = np.flatnonzero(~block.late)  # what comes late says nothing of whether a key goes on
         hot = block.hot & ~sealed & (mode != Mode.PASSTHROUGH)
-        self._listen(slots[on], hot[on], block.audio[on], block.known[on], timestamp[on], size)
+        self._listen(slots[on], hot[on], block.audio[on], block.known[on], timestamp[on], size, now)
 
     def _watch(
         self, slots: NDArray[np.intp], codec: NDArray[np.intp], block: Block, mode: NDArray[np.int8], now: float
@@ -326,6 +335,7 @@ class Engine:
         known: NDArray[np.int64],
         timestamp: NDArray[np.uint32],
         size: int,
+        now: float,
     ) -> None:
         """Let the decoder hear those streams in which the gate has lately seen something."""
         cold = slots[~hot & self._listening[slots]]
@@ -341,6 +351,7 @@ class Engine:
         for row, index, _ in report.pressed:
             slot = int(slots[rows[row]])
             self.line.confirm(slots[rows[row : row + 1]])
+            self._confirmed_at[slot] = now
             self.keyed[slot] += 1
             self.counters.keys += 1
             if self.mode[slot] == Mode.ARMED:
@@ -435,6 +446,7 @@ class Engine:
             self._event_seen[slot] = True
             self._event_start[slot] = start
             if event.code < 16:
+                self._confirmed_at[slot] = now
                 self.keyed[slot] += 1
                 self.counters.keys += 1
                 if self.mode[slot] == Mode.ARMED:

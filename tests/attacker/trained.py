@@ -152,10 +152,13 @@ class Named:
         return float(np.mean(self.odds[top].argmax(axis=1) == self.digits[top]))
 
 
-def forest(train: Scene, test: Scene, seed: int = 1, trees: int = 120, codec: int = g711.PCMU) -> Named:
-    """Learn from `train`, name the keys of `test`."""
+def forest(
+    train: Scene, test: Scene, seed: int = 1, trees: int = 120, codec: int = g711.PCMU, use: Flags | None = None
+) -> Named:
+    """Learn from `train` (those keys that `use`, bool[n, k], says), name the keys of `test`."""
+    chosen = np.ones(train.digits.size, np.bool_) if use is None else use.ravel()
     model = ExtraTreesClassifier(trees, max_features=0.3, min_samples_leaf=3, random_state=seed, n_jobs=1)
-    model.fit(features(train, codec), train.digits.ravel())
+    model.fit(features(train, codec)[chosen], train.digits.ravel()[chosen])
     odds = np.zeros((test.digits.size, 10))
     odds[:, model.classes_] = model.predict_proba(features(test, codec))
     return Named(test.digits.ravel(), odds)
