@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import cast
 
@@ -61,11 +62,11 @@ def keying(condition: Condition, keys: int, seed: int, streams: int = 50, voices
     each = keys // streams
     rows = [_stream(condition, each, rng, voices) for _ in range(streams)]
     length = -(-max(len(audio) for audio, _, _ in rows) // 2400) * 2400  # whole packets of any usual size
-    audio = np.zeros((streams, length), np.float32)
+    audio: Audio = np.zeros((streams, length), np.float32)
     for row, (samples, _, _) in zip(audio, rows, strict=True):
         row[: len(samples)] = samples
     if condition.line:
-        audio = np.stack([LINES[condition.line](row) for row in audio])
+        audio = np.stack([LINES[condition.line](row) for row in audio]).astype(np.float32)
     return Keying(audio, np.stack([marks for _, marks, _ in rows]), np.stack([keys for _, _, keys in rows]))
 
 
@@ -178,13 +179,13 @@ def _pyav(audio: Audio, encoder: str, decoder: str, rate: int, bits: int) -> Aud
     return _aligned((resample_poly(coded, 1, up) if up > 1 else coded), audio)
 
 
-LINES = {
+LINES: dict[str, Callable[[Audio], Audio]] = {
     "GSM-FR": gsm,
-    "AMR 4.75": lambda audio: _pyav(audio, "libopencore_amrnb", "amrnb", 8000, 4750),
-    "AMR 7.95": lambda audio: _pyav(audio, "libopencore_amrnb", "amrnb", 8000, 7950),
-    "AMR 12.2": lambda audio: _pyav(audio, "libopencore_amrnb", "amrnb", 8000, 12200),
-    "Opus 12k": lambda audio: _pyav(audio, "libopus", "libopus", 48000, 12000),
-    "Opus 16k": lambda audio: _pyav(audio, "libopus", "libopus", 48000, 16000),
-    "Opus 24k": lambda audio: _pyav(audio, "libopus", "libopus", 48000, 24000),
+    "AMR 4.75": partial(_pyav, encoder="libopencore_amrnb", decoder="amrnb", rate=8000, bits=4750),
+    "AMR 7.95": partial(_pyav, encoder="libopencore_amrnb", decoder="amrnb", rate=8000, bits=7950),
+    "AMR 12.2": partial(_pyav, encoder="libopencore_amrnb", decoder="amrnb", rate=8000, bits=12200),
+    "Opus 12k": partial(_pyav, encoder="libopus", decoder="libopus", rate=48000, bits=12000),
+    "Opus 16k": partial(_pyav, encoder="libopus", decoder="libopus", rate=48000, bits=16000),
+    "Opus 24k": partial(_pyav, encoder="libopus", decoder="libopus", rate=48000, bits=24000),
 }
 """Speech codecs between the caller and the carrier, by name; each takes and gives float32[n] at 8 kHz, aligned."""

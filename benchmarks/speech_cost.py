@@ -102,7 +102,7 @@ def _alarms(octets: NDArray[np.uint8]) -> NDArray[np.bool_]:
     return np.stack([guard.alarms(slots, octets[:, at : at + 160], codec) for at in blocks], axis=1)
 
 
-NEAR = 0.55
+NEAR = 0.6
 
 
 def near_misses(octets: NDArray[np.uint8]) -> NDArray[np.float64]:

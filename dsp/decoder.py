@@ -262,7 +262,7 @@ def decode_keys(samples: Samples, rate: int) -> list[Keypress]:
     For test numbers and benchmarks: it makes strings, which the live path never does of a card.
     Raises ValueError for audio of another shape or rate.
     """
-    audio = np.nan_to_num(np.asarray(samples, np.float32))
+    audio = np.clip(np.nan_to_num(np.asarray(samples, np.float32), posinf=0, neginf=0), -1, 1)
     if audio.ndim != 1 or rate < 8000 or rate % 8000:
         raise ValueError("decode_keys takes mono audio at 8000 Hz or a multiple of it")
     decoder = Decoder(1, rate)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from dsp import g711
 from dsp.gate import Gate
-from dsp.substitution import FADE, HISTORY, HOP, Substitution
+from dsp.substitution import FADE, HISTORY, HOP, LONGEST, Substitution
 
 Octets = NDArray[np.uint8]
 Samples = NDArray[np.float32]
@@ -39,6 +39,11 @@ _HANG_MS: Final = (5, 2.5)
 One stray yes in speech is soon over; a tone that a codec or noise interrupts is held together (measured)."""
 _HEAT_MS: Final = 80
 """How long after the last yes the decoder keeps listening: longer than the pause that ends a key."""
+_STRONG: Final = 4
+"""Yeses without a pause of HEAT before the decoder listens: one stray yes in speech is not worth its time, and a key of
+40 ms fills half a packet of any size at least, which is five."""
+_HISTORY_MS: Final = 40
+"""A packet and the decoder's frames before it: when it begins to listen it hears the packet before as well."""
 _GAP_HANG_MS: Final = 20
 """How long a mask that a gap interrupted goes on after it."""
 _RESYNC: Final = 4000
@@ -80,7 +85,7 @@ class MaskLine:
         self.gate = Gate(rate)
         self.rate = rate
         self.delay = DELAY_MS * ms
-        self.history = max(self.gate.history, 20 * ms)
+        self.history = max(self.gate.history, _HISTORY_MS * ms)
         self._grid, self._heat_span, self._gap_hang = GRID_MS * ms, _HEAT_MS * ms, _GAP_HANG_MS * ms
         self._hang, self._hang_more = (int(part * ms) for part in _HANG_MS)
         self._flat = _flat_table(rate)
@@ -98,6 +103,8 @@ class MaskLine:
         self._unknown = np.zeros(capacity, np.int64)
         """Samples still to go out that lie before or just after a gap."""
         self._heat = np.zeros(capacity, np.int64)
+        self._seen = np.zeros(capacity, np.int64)
+        """Yeses since the last pause of HEAT."""
         self._known = np.zeros(capacity, np.int64)
         self._expected = np.zeros(capacity, np.uint32)
         self._joined = np.zeros(capacity, np.bool_)
@@ -106,8 +113,9 @@ class MaskLine:
 
     def reset(self, slot: int) -> None:
         """Forget the stream in `slot`: audio wiped, the next block starts cold."""
-        for state in (self._history, self._carry, self._run, self._unknown, self._heat, self._known, self._expected):
+        for state in (self._history, self._carry, self._run, self._unknown, self._heat, self._seen, self._known):
             state[slot] = 0
+        self._expected[slot] = 0
         self._until[slot] = _NEVER
         self._substituting[slot] = self._confirmed[slot] = self._joined[slot] = self._started[slot] = False
 
@@ -176,7 +184,8 @@ class MaskLine:
         keep = slots[ok]
         self._history[keep] = audio[ok, -self.history :]
         self._known[keep] = np.minimum(self._known[keep] + octets.shape[1], 1 << 30)
-        return Block(out, late, masked, (self._heat[slots] > 0) & ok, audio, known)
+        hot = (self._seen[slots] >= _STRONG) & (self._heat[slots] > 0) & ok
+        return Block(out, late, masked, hot, audio, known)
 
     def _audio(self, slots: Index, octets: Octets, codec: Index) -> Samples:
         """float32[n, history + length]: what came before the block and the block, linear."""
@@ -211,12 +220,14 @@ class MaskLine:
         """
         until, run, heat = self._until[slots], self._run[slots], self._heat[slots]
         asked = np.zeros(len(slots), np.bool_)
+        seen = np.where(heat > 0, self._seen[slots], 0)
         rows = np.flatnonzero(gated & ok)
         if rows.size:
             verdict = self.gate.judge(audio[rows][:, audio.shape[1] - length - self.gate.history :])
             hit = np.flatnonzero(verdict.yes)
             last, yes = verdict.last[hit], verdict.yes[hit]
             asked[rows[hit]] = True
+            seen[rows[hit]] += yes
             until[rows[hit]] = np.maximum(until[rows[hit]], last + self._hang + self._hang_more * yes)
         # The grid keeps the tone of a key going when nothing else does.
         short = self._confirmed[slots] & (run > 0) & ((run < self._grid) | (run % self._grid >= length))
@@ -224,6 +235,7 @@ class MaskLine:
         keep = slots[ok]
         self._until[keep] = until[ok] - length
         self._run[keep] = np.where(flat, run + length, 0)[ok]
+        self._seen[keep] = seen[ok]
         self._confirmed[keep] &= flat[ok]
         self._heat[keep] = np.where(asked, self._heat_span + length, np.maximum(heat - length, 0))[ok]
         return flat
@@ -247,7 +259,7 @@ class MaskLine:
         rows = np.flatnonzero((wanted | was) & ok)
         if not rows.size:
             return np.zeros(len(slots), np.bool_)
-        if length % HOP or length < FADE:
+        if length % HOP or not FADE <= length <= LONGEST:
             self._substitution.reset(slots[rows])
             return (wanted | was) & ok
         new = rows[~was[rows]]

@@ -309,7 +309,7 @@ class Engine:
         self._emit(slots[on], codec[on], block.octets[on], head, chosen[on])
         on = np.flatnonzero(~block.late)  # what comes late says nothing of whether a key goes on
         hot = block.hot & ~sealed & (mode != Mode.PASSTHROUGH)
-        self._listen(slots[on], hot[on], block.audio[on], block.known[on], timestamp[on], size, now)
+        self._listen(slots[on], hot[on], block.audio[on], block.known[on], timestamp[on], now)
 
     def _watch(
         self, slots: NDArray[np.intp], codec: NDArray[np.intp], block: Block, mode: NDArray[np.int8], now: float
@@ -334,7 +334,6 @@ class Engine:
         audio: NDArray[np.float32],
         known: NDArray[np.int64],
         timestamp: NDArray[np.uint32],
-        size: int,
         now: float,
     ) -> None:
         """Let the decoder hear those streams in which the gate has lately seen something."""
@@ -345,12 +344,28 @@ class Engine:
         rows = np.flatnonzero(hot)
         if not rows.size:
             return
+        new = rows[~self._listening[slots[rows]]]
         self._listening[slots[rows]] = True
-        heard = audio[rows][:, audio.shape[1] - size - self.decoder.span :]
-        report = self.decoder.push(slots[rows], heard, known[rows], timestamp[rows].astype(np.int64))
+        if new.size:  # what came just before may have been the beginning of the key
+            back, known_there = self.line.history - self.decoder.span, known[new]
+            past = np.where(known_there >= back, known_there - back, 0)
+            self._hear(slots[new], audio[new, : self.line.history], past, timestamp[new] - np.uint32(back), now)
+        heard = audio[rows, self.line.history - self.decoder.span :]
+        self._hear(slots[rows], heard, known[rows], timestamp[rows], now)
+
+    def _hear(
+        self,
+        slots: NDArray[np.intp],
+        audio: NDArray[np.float32],
+        known: NDArray[np.int64],
+        timestamp: NDArray[np.uint32],
+        now: float,
+    ) -> None:
+        """Let the decoder hear a block, float32[n, span + length], and act on the keys that it reports."""
+        report = self.decoder.push(slots, audio, known, timestamp.astype(np.int64))
         for row, index, _ in report.pressed:
-            slot = int(slots[rows[row]])
-            self.line.confirm(slots[rows[row : row + 1]])
+            slot = int(slots[row])
+            self.line.confirm(slots[row : row + 1])
             self._confirmed_at[slot] = now
             self.keyed[slot] += 1
             self.counters.keys += 1
