@@ -80,9 +80,10 @@ def mask(
     codec: str = "pcmu",
     ptime_ms: int = 20,
     network: Network | None = None,
+    substitution: bool = True,
 ) -> Result:
     """Send G.711 `octets` uint8[n] through a leg; what never arrives at the agent is silence in the result."""
-    result = mask_many(octets[None, :], mode, codec, ptime_ms, network)
+    result = mask_many(octets[None, :], mode, codec, ptime_ms, network, substitution)
     return replace(result, octets=result.octets[0])
 
 

@@ -299,7 +299,7 @@ class Engine:
         block = self.line.push(slots, octets, codec, timestamp, mode != Mode.PASSTHROUGH, forced, clock, substitute)
         sealed = mode == Mode.SEALED
         silent = sealed | (self._muted_until[slots] > now)
-        silent |= self._watch(slots, codec, block, mode, now)
+        silent |= self._watch(slots, codec, block, silent | (mode == Mode.PASSTHROUGH), now)
         block.octets[silent] = g711.SILENCE[codec[silent]][:, None]
         self.masked[slots] += np.where(silent, size, block.masked)
         self.counters.masked_samples += int(block.masked.sum())
@@ -312,11 +312,11 @@ class Engine:
         self._listen(slots[on], hot[on], block.audio[on], block.known[on], timestamp[on], now)
 
     def _watch(
-        self, slots: NDArray[np.intp], codec: NDArray[np.intp], block: Block, mode: NDArray[np.int8], now: float
+        self, slots: NDArray[np.intp], codec: NDArray[np.intp], block: Block, exempt: NDArray[np.bool_], now: float
     ) -> NDArray[np.bool_]:
         """bool[n]: behind which of `slots` the guard hears a key. An armed leg is sealed, a guarded one muted."""
         alarmed = np.zeros(len(slots), np.bool_)
-        rows = np.flatnonzero(~block.late & (mode != Mode.PASSTHROUGH))
+        rows = np.flatnonzero(~block.late & ~exempt)
         if rows.size:
             alarmed[rows] = self.guard.alarms(slots[rows], block.octets[rows], codec[rows])
         for slot in slots[alarmed]:

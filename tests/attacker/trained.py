@@ -123,6 +123,7 @@ def _of_stream(scene: Scene, row: int, longest: int, codec: int) -> Values:
     level = np.sqrt(np.square(cut).sum(axis=1) + 1e-12)
     return np.column_stack(
         [
+            fit.argmax(axis=1)[:, None] == np.arange(10),
             share,
             np.log10(fit + 1e-9),
             np.log10(bands + 1e-6),

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dsp import g711, keypad, synth
+from dsp.gate import Verdict
 from mediaproxy.ipc.key import EVENT, INBAND
 from mediaproxy.media.engine import Engine
 from mediaproxy.media.modes import Mode
@@ -54,6 +55,45 @@ SPEECH = g711.encode(synth.speechlike(4, np.random.default_rng(0)), g711.PCMU)
 def test_agent_rows_pass_as_they_are() -> None:
     sent = [packet(i, 160 * i, SPEECH[160 * i : 160 * i + 160].tobytes(), marker=i == 0) for i in range(20)]
     assert run(engine(), [(AGENT, data) for data in sent]) == [(TRUNK, data) for data in sent]
+
+
+@pytest.mark.parametrize("mode", [Mode.GUARDED, Mode.ARMED])
+def test_when_the_mask_fails_the_guard_silences_the_leg(mode: Mode) -> None:
+    """A gate that sees nothing: the leg is silent within 60 ms of the key, sealed if armed, else for ten seconds."""
+    made = engine(mode)
+    made.line.gate.judge = lambda audio: Verdict(np.zeros(len(audio), np.int64), np.zeros(len(audio), np.int64))
+    made.line._substitute = lambda slots, *_: np.zeros(len(slots), np.bool_)
+    tone = g711.encode(synth.tone_pair(synth.Press(4, 200, -12)), g711.PCMU)
+    octets = np.concatenate([SPEECH[:3200], tone, np.tile(SPEECH, 4)])
+    silent, alarms = [], []
+    for i in range(len(octets) // 160):
+        ((_, data),) = run(made, [(TRUNK, packet(i, 160 * i, octets[160 * i : 160 * i + 160].tobytes()))], 0.02 * i)
+        silent.append(data[12:] == b"\xff" * 160)
+        alarms += made.alarms
+    assert alarms == [TRUNK]
+    assert made.counters.alarms == 1
+    began = 20 + 3  # packets: the tone, and 60 ms
+    assert not any(silent[2:20])
+    if mode == Mode.ARMED:
+        assert made.mode[TRUNK] == Mode.SEALED
+        assert all(silent[began:])
+    else:
+        assert made.mode[TRUNK] == Mode.GUARDED
+        assert all(silent[began : began + 498])
+        assert not all(silent[began + 510 :])
+
+
+def test_substitution_runs_for_ten_seconds_after_a_confirmed_key() -> None:
+    made = engine()
+    tone = g711.encode(synth.tone_pair(synth.Press(4, 80, -12)), g711.PCMU)
+    octets = np.concatenate([SPEECH[:3200], tone, np.tile(SPEECH, 4)])
+    same = []
+    for i in range(len(octets) // 160):
+        ((_, data),) = run(made, [(TRUNK, packet(i, 160 * i, octets[160 * i : 160 * i + 160].tobytes()))], 0.02 * i)
+        same.append(data[12:] == octets[160 * i - 64 : 160 * i + 96].tobytes() if i else False)
+    assert all(same[2:18])
+    assert sum(same[20:500]) < 0.4 * 480  # only where the caller is silent
+    assert sum(same[560:]) > 0.9 * len(same[560:])
 
 
 def test_agent_keys_reach_the_trunk() -> None:

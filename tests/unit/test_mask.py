@@ -6,7 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dsp import g711, synth
+from dsp.gate import Gate, Verdict
 from dsp.mask import MaskLine
+from mediaproxy import offline
 
 TRUE, FALSE = np.ones(1, np.bool_), np.zeros(1, np.bool_)
 SLOT = np.zeros(1, np.intp)
@@ -162,3 +164,57 @@ def test_a_change_of_law_in_midstream_keeps_the_delay() -> None:
 @pytest.mark.parametrize("fill", [0x00, 0x80, 0xFF, 0x7F])
 def test_extreme_octets_raise_nothing(fill: int) -> None:
     send(np.full(3200, fill, np.uint8), [160])
+
+
+def test_a_gate_that_says_yes_more_often_masks_no_less() -> None:
+    """Any superset of the gate's yeses, at random places."""
+    octets, _ = keying(8)
+    rng = np.random.default_rng(4)
+    plain, more = MaskLine(1), MaskLine(1)
+    judge = more.gate.judge
+
+    def eager(audio: np.ndarray) -> Verdict:
+        verdict = judge(audio)
+        extra = rng.random(1) < 0.15
+        yes = verdict.yes + extra * rng.integers(1, 9)
+        return Verdict(yes, np.where(extra, np.maximum(verdict.last, rng.integers(1, 161)), verdict.last))
+
+    more.gate.judge = eager
+    for at in range(0, len(octets) - 160, 160):
+        block, when = octets[None, at : at + 160], np.array([at], np.uint32)
+        a = plain.push(SLOT, block, SLOT, when, TRUE, FALSE).octets[0]
+        b = more.push(SLOT, block, SLOT, when, TRUE, FALSE).octets[0]
+        assert ((b == a) | (b == plain.flat(g711.PCMU, at, 160))).all()
+
+
+@pytest.mark.parametrize("cut", [0, 1, 40, 77, 159])
+def test_a_stream_that_starts_inside_a_tone_shows_nothing_of_it(cut: int) -> None:
+    tone = g711.encode(synth.tone_pair(synth.Press(6, 100, -12)), g711.PCMU)[cut:]
+    octets = np.concatenate([tone, np.full(1600, 0xFF, np.uint8)])
+    out = send(octets, [160])
+    piece = out[64 : len(tone) + 64]
+    flat = MaskLine(1).flat(g711.PCMU, 0, len(out))[64 : len(tone) + 64]
+    assert ((piece == flat) | (piece == 0xFF)).all()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38])
+def test_what_is_not_finite_is_a_yes(value: float) -> None:
+    gate = Gate()
+    audio = np.zeros((3, gate.history + 160), np.float32)
+    audio[1, -50] = value
+    assert (gate.judge(audio).yes > 0).tolist() == [False, True, False]
+
+
+def test_flat_tones_of_keys_keep_to_the_grid() -> None:
+    """Keys of 45 to 150 ms: the flat tone of each confirmed one is as long as all others."""
+    rng = np.random.default_rng(5)
+    presses = [synth.Press(int(k), float(rng.uniform(45, 150))) for k in rng.integers(0, 16, 60)]
+    audio, _ = synth.keying(presses, rng, (400, 600))
+    heard = offline.mask(g711.encode(audio, g711.PCMU), substitution=False)
+    flat = MaskLine(1).flat(g711.PCMU, 0, len(heard.octets))
+    edges = np.flatnonzero(np.diff(np.r_[0, heard.octets == flat, 0].astype(np.int8)))
+    lengths = np.diff(edges)[::2]
+    whole = lengths[lengths > 160]
+    assert heard.keys == 60
+    assert len(whole) == 60
+    assert set((whole // 16).tolist()) == {1920 // 16}
