@@ -15,11 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsp import g711, keypad
-from dsp.decoder import Decoder
-from dsp.guard import Guard
-from dsp.mask import Block, MaskLine
+from dsp.mask import MaskLine
 from mediaproxy.ipc.key import EVENT, INBAND
 from mediaproxy.media import modes
+from mediaproxy.media.ears import Ears
 from mediaproxy.media.modes import Mode
 from mediaproxy.media.rows import Rows
 from mediaproxy.media.wire import rtcp, rtp, telephone_event
@@ -86,8 +85,7 @@ class Engine:
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self.line = MaskLine(capacity)
-        self.decoder = Decoder(capacity)
-        self.guard = Guard(capacity)
+        self.ears = Ears(capacity, self.line.history)
         self.counters = Counters()
         self.keys: list[KeyFound] = []
         self.confirmed_seconds = CONFIRMED_SECONDS
@@ -129,7 +127,6 @@ class Engine:
         self._event_seen = np.zeros(capacity, np.bool_)
         self._event_duration = np.zeros(capacity, np.int64)
         self._event_arrival = np.full(capacity, -np.inf)
-        self._listening = np.zeros(capacity, np.bool_)
 
     # Calls
 
@@ -137,8 +134,7 @@ class Engine:
         """Tie two free slots into a call. random: gives 32 unguessable bits (RFC 3550 section 5.1)."""
         for slot, peer in ((trunk, agent), (agent, trunk)):
             self.line.reset(slot)
-            self.decoder.reset(slot)
-            self.guard.reset(slot)
+            self.ears.reset(slot)
             self._muted_until[slot] = 0
             self._confirmed_at[slot] = -np.inf
             self._kind[slot] = DROP
@@ -151,7 +147,6 @@ class Engine:
                 self._in_known,
                 self._event_active,
                 self._event_seen,
-                self._listening,
                 self._sent,
             ):
                 state[slot] = 0
@@ -189,8 +184,7 @@ class Engine:
     def close(self, slot: int) -> None:
         """Free a slot; its audio is wiped."""
         self.line.reset(slot)
-        self.decoder.reset(slot)
-        self.guard.reset(slot)
+        self.ears.reset(slot)
         self._peer[slot] = -1
         self._kind[slot] = DROP
         self.mode[slot] = Mode.SEALED
@@ -299,7 +293,10 @@ class Engine:
         block = self.line.push(slots, octets, codec, timestamp, mode != Mode.PASSTHROUGH, forced, clock, substitute)
         sealed = mode == Mode.SEALED
         silent = sealed | (self._muted_until[slots] > now)
-        silent |= self._watch(slots, codec, block, silent | (mode == Mode.PASSTHROUGH), now)
+        alarmed = self.ears.alarms(slots, block, codec, silent | (mode == Mode.PASSTHROUGH))
+        for slot in slots[alarmed]:
+            self._alarm(int(slot), now)
+        silent |= alarmed
         block.octets[silent] = g711.SILENCE[codec[silent]][:, None]
         self.masked[slots] += np.where(silent, size, block.masked)
         self.counters.masked_samples += int(block.masked.sum())
@@ -307,70 +304,25 @@ class Engine:
         self._codec[slots] = codec
         on = np.flatnonzero(~block.late)
         self._emit(slots[on], codec[on], block.octets[on], head, chosen[on])
-        on = np.flatnonzero(~block.late)  # what comes late says nothing of whether a key goes on
         hot = block.hot & ~sealed & (mode != Mode.PASSTHROUGH)
-        self._listen(slots[on], hot[on], block.audio[on], block.known[on], timestamp[on], now)
+        for slot, index in self.ears.keys(slots, hot, block, timestamp):
+            self._key(slot, INDEX_TO_EVENT[index], INBAND, now)
 
-    def _watch(
-        self, slots: NDArray[np.intp], codec: NDArray[np.intp], block: Block, exempt: NDArray[np.bool_], now: float
-    ) -> NDArray[np.bool_]:
-        """bool[n]: behind which of `slots` the guard hears a key. An armed leg is sealed, a guarded one muted."""
-        alarmed = np.zeros(len(slots), np.bool_)
-        rows = np.flatnonzero(~block.late & ~exempt)
-        if rows.size:
-            alarmed[rows] = self.guard.alarms(slots[rows], block.octets[rows], codec[rows])
-        for slot in slots[alarmed]:
-            self.guard.reset(slot)
-            self.counters.alarms += 1
-            self.alarms.append(int(slot))
-            self._muted_until[slot] = now + MUTE_SECONDS
-            self.change_mode(int(slot), "fault")
-        return alarmed
+    def _alarm(self, slot: int, now: float) -> None:
+        """A key was heard behind the mask: an armed leg is sealed, a guarded one muted for a while."""
+        self.counters.alarms += 1
+        self.alarms.append(slot)
+        self._muted_until[slot] = now + MUTE_SECONDS
+        self.change_mode(slot, "fault")
 
-    def _listen(
-        self,
-        slots: NDArray[np.intp],
-        hot: NDArray[np.bool_],
-        audio: NDArray[np.float32],
-        known: NDArray[np.int64],
-        timestamp: NDArray[np.uint32],
-        now: float,
-    ) -> None:
-        """Let the decoder hear those streams in which the gate has lately seen something."""
-        cold = slots[~hot & self._listening[slots]]
-        if cold.size:
-            self.decoder.reset(cold)
-            self._listening[cold] = False
-        rows = np.flatnonzero(hot)
-        if not rows.size:
-            return
-        new = rows[~self._listening[slots[rows]]]
-        self._listening[slots[rows]] = True
-        if new.size:  # what came just before may have been the beginning of the key
-            back, known_there = self.line.history - self.decoder.span, known[new]
-            past = np.where(known_there >= back, known_there - back, 0)
-            self._hear(slots[new], audio[new, : self.line.history], past, timestamp[new] - np.uint32(back), now)
-        heard = audio[rows, self.line.history - self.decoder.span :]
-        self._hear(slots[rows], heard, known[rows], timestamp[rows], now)
-
-    def _hear(
-        self,
-        slots: NDArray[np.intp],
-        audio: NDArray[np.float32],
-        known: NDArray[np.int64],
-        timestamp: NDArray[np.uint32],
-        now: float,
-    ) -> None:
-        """Let the decoder hear a block, float32[n, span + length], and act on the keys that it reports."""
-        report = self.decoder.push(slots, audio, known, timestamp.astype(np.int64))
-        for row, index, _ in report.pressed:
-            slot = int(slots[row])
-            self.line.confirm(slots[row : row + 1])
-            self._confirmed_at[slot] = now
-            self.keyed[slot] += 1
-            self.counters.keys += 1
-            if self.mode[slot] == Mode.ARMED:
-                self.keys.append(KeyFound(slot, INDEX_TO_EVENT[index], INBAND))
+    def _key(self, slot: int, event: int, source: int, now: float) -> None:
+        """A key was confirmed: by the decoder or by a telephone-event."""
+        self.line.confirm(np.array([slot]))
+        self._confirmed_at[slot] = now
+        self.keyed[slot] += 1
+        self.counters.keys += 1
+        if self.mode[slot] == Mode.ARMED:
+            self.keys.append(KeyFound(slot, event, source))
 
     def _emit(
         self,
@@ -461,11 +413,7 @@ class Engine:
             self._event_seen[slot] = True
             self._event_start[slot] = start
             if event.code < 16:
-                self._confirmed_at[slot] = now
-                self.keyed[slot] += 1
-                self.counters.keys += 1
-                if self.mode[slot] == Mode.ARMED:
-                    self.keys.append(KeyFound(slot, event.code, EVENT))
+                self._key(slot, event.code, EVENT, now)
         end = start + event.duration
         hold = end + (_EVENT_HANG if event.end else _EVENT_OPEN)
         if new or not self._event_active[slot] or _signed(hold - int(self._event_hold[slot])) > 0:

@@ -220,7 +220,7 @@ class Worker:
         for call in self._calls.values():
             for slot in call.slots:
                 self._engine.line.reset(slot)
-                self._engine.decoder.reset(slot)
+                self._engine.ears.reset(slot)
             self._fault(call, reason)
 
     def _orphan(self) -> None:
