@@ -65,8 +65,8 @@ def quality(quick: bool) -> list[Row]:
     rows = [Row(f"speech while armed, STOI, {len(stois)} x 8 s", 0.91, float(np.mean(stois)), "", "higher")]
     if scored:
         return [*rows, Row("  the same, PESQ narrow-band", 2.2, float(np.mean(pesqs)), "MOS", "higher")]
-    print("pesq is not installed, so that row is missing: make bench", file=sys.stderr)
-    return [*rows, Row("  the same, PESQ narrow-band (pesq is not installed)", 2.2, 0.0, "MOS", "higher")]
+    print("pesq is not installed, so its row is left out: make bench", file=sys.stderr)
+    return rows
 
 
 def guard(quick: bool) -> list[Row]:
@@ -81,18 +81,21 @@ def guard(quick: bool) -> list[Row]:
     ])  # fmt: skip
     speech = np.concatenate(material.prompts(FINAL))
     hours, alarms, fits = 0.0, 0, []
-    for speed in WARPS[::9] if quick else WARPS:
+    for speed in WARPS[::20] if quick else WARPS:
         octets = _streams([resample_poly(speech, round(1000 / speed), 1000).astype(np.float32)])
         heard = offline.mask_many(octets).octets
         alarms += int(_alarms(heard).sum())
         fits.append(near_misses(heard))
         hours += octets.size / 8000 / 3600
     tail = np.concatenate(fits)
-    return [
+    rows = [
         Row("guard: keys of 60-120 ms seen with no mask before it", 99.0, 100 * float(seen), "%", "higher"),
         Row(f"guard: alarms behind the mask, {hours:.1f} h of warped speech", 0, alarms, "alarms", "lower"),
-        Row(f"  extrapolated from {len(tail)} near misses", 1.0, 1000 * extrapolated(tail, hours), "/1000 h", "lower"),
     ]
+    if not quick:  # three hours have too few near misses to say anything of a thousand
+        what = f"  extrapolated from {len(tail)} near misses"
+        rows.append(Row(what, 1.0, 1000 * extrapolated(tail, hours), "/1000 h", "lower"))
+    return rows
 
 
 def _alarms(octets: NDArray[np.uint8]) -> NDArray[np.bool_]:
