@@ -48,7 +48,9 @@ within 3.3 dB through GSM-FR; half of the yeses to recorded prompts do not."""
 _HUM_HZ: Final = 66.0
 """Mains hum of either sort (50, 60 Hz) and slower is no part of the account."""
 _HUM_ENERGY: Final = 1e-4
+"""Directions with less of the energy of slow sounds are left to the tones: four to five dimensions remain."""
 _JOINT_ENERGY: Final = 0.998
+"""Of all pairs, within the subspace: what is left out is far below the slack."""
 _JOINT_SLACK: Final = 0.97
 """The joint test may only turn away what no pair explains, so it asks for a little less than the pair test."""
 _TILE: Final = 256

@@ -25,14 +25,14 @@ _SHORTEST, _LONGEST = 8, 160
 
 
 @cache
-def _bases(length: int) -> NDArray[np.float64]:
+def bases(length: int) -> NDArray[np.float64]:
     """float64[10, length, 4]: an orthonormal basis of each digit's pair over `length` samples."""
     t = np.arange(length) / 8000
-    bases = []
+    found = []
     for row, column in DIGITS:
         waves = [f(2 * np.pi * hz * t) for hz in (LOW[row], HIGH[column]) for f in (np.cos, np.sin)]
-        bases.append(np.linalg.qr(np.stack(waves, axis=1))[0])
-    return np.stack(bases)
+        found.append(np.linalg.qr(np.stack(waves, axis=1))[0])
+    return np.stack(found)
 
 
 def flat_tone(octets: Octets, hz: float, dbm0: float) -> NDArray[np.bool_]:
@@ -43,7 +43,7 @@ def flat_tone(octets: Octets, hz: float, dbm0: float) -> NDArray[np.bool_]:
     place = np.arange(len(octets)) % period
     equal = max(((octets == np.roll(table, shift)[place]) for shift in range(period)), key=np.count_nonzero)
     flat = np.zeros(len(octets), np.bool_)
-    for a, b in _runs(equal | (octets == g711.SILENCE[g711.PCMU])):
+    for a, b in runs(equal | (octets == g711.SILENCE[g711.PCMU])):
         flat[a:b] = b - a >= 4
     return flat
 
@@ -64,16 +64,17 @@ def guess(
 def scores(audio: NDArray[np.float64], start: int, end: int, struck: NDArray[np.bool_]) -> NDArray[np.float64]:
     """float64[10]: how much energy each digit's pair explains in what is not struck out between start and end."""
     score = np.zeros(len(DIGITS))
-    for a, b in _runs(~struck[start:end]):
+    for a, b in runs(~struck[start:end]):
         for at in range(start + a, start + b, _LONGEST):
             piece = audio[at : min(at + _LONGEST, start + b)]
             if len(piece) >= _SHORTEST:
-                fit = np.einsum("klf,l->kf", _bases(len(piece)), piece)
+                fit = np.einsum("klf,l->kf", bases(len(piece)), piece)
                 score += np.square(fit).sum(axis=1)
     return score
 
 
-def _runs(free: NDArray[np.bool_]) -> list[tuple[int, int]]:
+def runs(free: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """(start, end) of every stretch of True in bool[n]."""
     edges = np.flatnonzero(np.diff(np.r_[False, free, False].astype(np.int8)))
     return [(int(a), int(b)) for a, b in zip(edges[::2], edges[1::2], strict=True)]
 

@@ -72,7 +72,7 @@ def fits(audio: Audio, marks: Index, struck: Flags) -> Values:
     score = np.zeros((len(marks), 10))
     found: dict[int, list[tuple[int, int]]] = {}
     for k, (start, end) in enumerate(marks):
-        for a, b in attacker._runs(~struck[start:end]):
+        for a, b in attacker.runs(~struck[start:end]):
             for at in range(start + a, start + b, _PIECE):
                 size = min(_PIECE, start + b - at)
                 if size >= _SHORTEST:
@@ -80,7 +80,7 @@ def fits(audio: Audio, marks: Index, struck: Flags) -> Values:
     for size, places in found.items():
         which, at = np.array(places).T
         pieces = audio[at[:, None] + np.arange(size)].astype(np.float64)
-        fit = np.square(np.einsum("dsf,ns->ndf", attacker._bases(size), pieces)).sum(axis=2)
+        fit = np.square(np.einsum("dsf,ns->ndf", attacker.bases(size), pieces)).sum(axis=2)
         np.add.at(score, which, fit)
     return score
 

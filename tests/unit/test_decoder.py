@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from benchmarks import conditions
 from dsp import decoder, keypad, synth
 
 N = 150
@@ -97,3 +98,22 @@ def test_the_rate_is_a_parameter() -> None:
     keys = rng.integers(0, 16, 40)
     audio, _ = synth.keying([synth.Press(int(k)) for k in keys], rng, rate=16000)
     assert "".join(k.key for k in decoder.decode_keys(audio, 16000)) == names(keys)
+
+
+def test_results_depend_neither_on_batching_nor_on_packets() -> None:
+    batch = conditions.batch(conditions.Condition("", tone_ms=60, pause_ms=60), 60, 3, streams=6)
+    alone = [conditions.hear(decoder.Decoder(1), batch.audio[i : i + 1]) for i in range(6)]
+    rng = np.random.default_rng(8)
+    for packets in ((160,), (80,), (480,), (161, 47, 240)):
+        order = rng.permutation(6)
+        together = conditions.hear(decoder.Decoder(6), batch.audio[order], packets)
+        for i in range(6):
+            mine = [key for stream, key, _ in together if order[stream] == i]
+            assert mine == [key for _, key, _ in alone[i]] == batch.keys[i].tolist()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38, 1.0])
+def test_extremes_raise_nothing(value: float) -> None:
+    audio, _ = synth.keying([synth.Press(3)] * 3, np.random.default_rng(9))
+    audio[500:900] = value
+    decoder.decode_keys(audio, 8000)
