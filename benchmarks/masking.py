@@ -28,7 +28,7 @@ from mediaproxy.offline import Network
 from tests.attacker import card, trained
 from tests.attacker.trained import Named, Scene
 
-TRAIN, TEST = 12000, 20000
+TRAIN, TEST = 8000, 20000
 QUICK = 400
 SEED = 1000
 CHANCE = 0.1
