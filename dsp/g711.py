@@ -67,7 +67,8 @@ def amplitude(dbm0: float) -> float:
 def to_int16(samples: Samples) -> NDArray[np.int16]:
     """Return int16 of `samples` (any shape, full scale 1.0), clipped; what is not a number becomes 0."""
     finite = np.nan_to_num(np.asarray(samples, np.float32), nan=0.0, posinf=1.0, neginf=-1.0)
-    return np.clip(np.rint(np.clip(finite, -1, 1) * np.float32(32768)), -32768, 32767).astype(np.int16)
+    scaled = np.rint(np.clip(finite, -1, 1) * np.float32(32768))
+    return np.asarray(np.minimum(scaled, 32767), np.int16)
 
 
 def encode(samples: Samples, codec: int) -> Octets:

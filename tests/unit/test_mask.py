@@ -218,3 +218,29 @@ def test_flat_tones_of_keys_keep_to_the_grid() -> None:
     assert heard.keys == 60
     assert len(whole) == 60
     assert set((whole // 16).tolist()) == {1920 // 16}
+
+
+@pytest.mark.parametrize("before", ["dial tone", "click", "noise", "hum"])
+def test_what_stops_as_a_key_begins_does_not_hide_it(before: str) -> None:
+    """Louder than the key, to the sample at which it begins: a dial tone cut off by it, the click of a switch."""
+    rng = np.random.default_rng(6)
+    presses = [synth.Press(int(k), 60, -20, 0, *rng.uniform(-0.015, 0.015, 2)) for k in rng.integers(0, 16, 60)]
+    audio, marks = synth.keying(presses, rng, (80, 140), noise_dbm0=-55)
+    t = np.arange(len(audio)) / 8000
+    other = {
+        "dial tone": np.sin(2 * np.pi * 350 * t) + np.sin(2 * np.pi * 440 * t),
+        "click": 4 * rng.standard_normal(len(t)),
+        "noise": 1.5 * rng.standard_normal(len(t)),
+        "hum": np.sin(2 * np.pi * 50 * t),
+    }[before] * g711.amplitude(-14)
+    quiet = np.zeros(len(audio), np.bool_)
+    for start, end in marks:
+        quiet[start:end] = before != "hum"
+        if before == "click":
+            quiet[end : end + 600] = True
+            quiet[start - 600 : start - 16] = True
+    octets = g711.encode((audio + np.where(quiet, 0, other)).astype(np.float32), g711.PCMU)
+    out = send(octets, [160])
+    flat = MaskLine(1).flat(g711.PCMU, 0, len(out))
+    left = [int((out[start + 64 : end + 64] != flat[start + 64 : end + 64]).sum()) for start, end in marks]
+    assert sum(left) <= (16 if before == "hum" else 0) * len(marks)
