@@ -33,7 +33,7 @@ class Row:
 
     @property
     def ok(self) -> bool:
-        return self.measured >= self.goal if self.better == "higher" else self.measured <= self.goal
+        return bool(self.measured >= self.goal if self.better == "higher" else self.measured <= self.goal)
 
 
 def arguments(description: str | None) -> argparse.Namespace:
@@ -53,5 +53,7 @@ def finish(rows: list[Row], path: str | None) -> int:
         verdict = "ok" if row.ok else "NOT OK"
         print(f"{row.what:<{width}}  {sign}{row.goal:>10.4g}  {row.measured:>12.4g}  {row.unit:<8}  {verdict}")
     if path:
-        Path(path).write_text(json.dumps([asdict(row) | {"ok": row.ok} for row in rows], indent=1) + "\n")
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        found = [asdict(row) | {"measured": float(row.measured), "ok": row.ok} for row in rows]
+        Path(path).write_text(json.dumps(found, indent=1) + "\n")
     return 0 if all(row.ok for row in rows) else 1
