@@ -104,10 +104,7 @@ def main() -> int:
     rows: list[Row] = []
     parts: dict[str, float] = {}
     for n in BATCHES:
-        piece = (
-            speech[: n * frames * FRAME] if n * frames * FRAME <= len(speech) else np.resize(speech, n * frames * FRAME)
-        )
-        octets = g711.encode(piece.reshape(n, -1), g711.PCMU)
+        octets = g711.encode(np.resize(speech, (n, frames * FRAME)), g711.PCMU)
         samples = np.ascontiguousarray(g711.DECODE_INT16[g711.PCMU][octets].ravel())
         found = least(
             passes,
@@ -120,20 +117,21 @@ def main() -> int:
         absolute = f"{found['guarded']:.2f} against {found['spandsp']:.2f} us a frame"
         rows.append(Row(f"guarded, N={n}: {absolute}", 3.0, found["guarded"] / found["spandsp"], "ratio", "lower"))
         split = ", ".join(f"{part} {spent:.2f}" for part, spent in parts.items())
-        print(f"N={n}: {split} us a frame")
+        print(f"N={n}, last pass: {split} us a frame")
         absolute = f"{found['armed']:.2f} us a frame"
         rows.append(Row(f"armed, N={n}: {absolute}", 5.0, found["armed"] / found["spandsp"], "ratio", "lower"))
-    keys = keying(Condition(snr=30), 64 * 8, 998, 64)
+    keys = keying(Condition(snr=30), 64 * 8, 1998, 64)
     octets = g711.encode(keys.audio, g711.PCMU)
     samples = np.ascontiguousarray(g711.DECODE_INT16[g711.PCMU][octets].ravel())
     found = least(passes, {"spandsp": partial(theirs, samples), "guarded": partial(ours, octets, False, parts)})
     rows.append(
         Row(
-            f"guarded, N=64, nothing but keys: {found['guarded']:.2f} us a frame, published",
+            f"guarded, N=64, nothing but keys: {found['guarded']:.2f} us a frame",
             100.0,
             found["guarded"] / found["spandsp"],
             "ratio",
             "lower",
+            published=True,
         )
     )
     if not args.quick:

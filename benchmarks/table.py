@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -30,17 +30,23 @@ class Row:
     measured: float
     unit: str
     better: Literal["higher", "lower"]
+    published: bool = False
+    """Only told: there is no goal to miss."""
 
     @property
     def ok(self) -> bool:
-        return bool(self.measured >= self.goal if self.better == "higher" else self.measured <= self.goal)
+        return self.published or bool(
+            self.measured >= self.goal if self.better == "higher" else self.measured <= self.goal
+        )
 
 
-def arguments(description: str | None) -> argparse.Namespace:
-    """--quick and --json."""
+def arguments(description: str | None, only: bool = False) -> argparse.Namespace:
+    """--quick and --json, and --only where a benchmark has it."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--quick", action="store_true", help="smaller numbers and wider bounds, within a minute")
     parser.add_argument("--json", metavar="F", help="write the rows there")
+    if only:
+        parser.add_argument("--only", metavar="TEXT", help="only rows with TEXT in their name")
     return parser.parse_args()
 
 
@@ -50,10 +56,14 @@ def finish(rows: list[Row], path: str | None) -> int:
     print(f"{'what':<{width}}  {'goal':>12}  {'measured':>12}  unit      verdict")
     for row in rows:
         sign = ">=" if row.better == "higher" else "<="
-        verdict = "ok" if row.ok else "NOT OK"
-        print(f"{row.what:<{width}}  {sign}{row.goal:>10.4g}  {row.measured:>12.4g}  {row.unit:<8}  {verdict}")
+        verdict = "published" if row.published else "ok" if row.ok else "NOT OK"
+        goal = " " * 12 if row.published else f"{sign}{row.goal:>10.4g}"
+        print(f"{row.what:<{width}}  {goal}  {row.measured:>12.4g}  {row.unit:<8}  {verdict}")
     if path:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        found = [asdict(row) | {"measured": float(row.measured), "ok": row.ok} for row in rows]
+        names = ("what", "goal", "measured", "unit", "better")
+        found = [{name: getattr(row, name) for name in names} | {"ok": row.ok} for row in rows]
+        for entry in found:
+            entry["measured"] = float(entry["measured"])
         Path(path).write_text(json.dumps(found, indent=1) + "\n")
     return 0 if all(row.ok for row in rows) else 1

@@ -49,7 +49,9 @@ def _parser() -> argparse.ArgumentParser:
     mask.add_argument("output", metavar="OUT")
     mask.add_argument("--mode", choices=("guarded", "armed", "passthrough"), default="guarded")
     mask.add_argument("--codec", choices=("pcmu", "pcma"), default="pcmu")
-    mask.add_argument("--ptime", type=int, choices=(10, 20, 30, 40, 60), default=20, metavar="MS", help="10 to 60")
+    mask.add_argument(
+        "--ptime", type=int, choices=(10, 20, 30, 40, 60), default=20, metavar="MS", help="10, 20, 30, 40 or 60"
+    )
     mask.add_argument("--loss", type=float, default=0.0, metavar="SHARE", help="share of packets lost, 0 to 0.9")
     mask.add_argument("--burst", type=float, default=1.0, metavar="PACKETS", help="mean length of a loss")
     mask.add_argument("--seed", type=int, default=0)
@@ -93,8 +95,10 @@ def _mask(args: argparse.Namespace) -> int:
     from mediaproxy import offline, wav
     from mediaproxy.media import modes
 
-    if not 0 <= args.loss <= 0.9 or args.burst < 1:
-        return _wrong("--loss takes 0 to 0.9, --burst at least 1")
+    if not 0 <= args.loss <= 0.9 or not 1 <= args.burst <= 1000 or args.seed < 0:
+        return _wrong("--loss takes 0 to 0.9, --burst 1 to 1000, --seed 0 and more")
+    if args.burst > 1 and args.loss > args.burst / (1 + args.burst):
+        return _wrong(f"--loss {args.loss} is not reached by bursts of {args.burst} packets: one must come between two")
     try:
         samples, rate = wav.read(args.input)
     except wav.WavError as error:
@@ -104,6 +108,8 @@ def _mask(args: argparse.Namespace) -> int:
     out = Path(args.output)
     if not out.parent.is_dir():
         return _wrong(f"{args.output}: there is no such folder")
+    if out.is_dir():
+        return _wrong(f"{args.output}: is a folder")
     if out.exists() and out.samefile(args.input):
         return _wrong(f"{args.output}: is the input itself")
     codec = g711.PCMU if args.codec == "pcmu" else g711.PCMA

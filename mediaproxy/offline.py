@@ -32,7 +32,8 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """What the way to this box does to packets. Loss is Gilbert-Elliott: share lost, mean length of a burst.
+    """What the way to this box does to packets. loss: share lost, each by itself where `burst` is 1, else in bursts of
+    that mean length (Gilbert-Elliott).
 
     late, twice: share of packets that come one packet late, or twice; jump: share at which the sender's clock jumps.
     """
@@ -47,7 +48,9 @@ class Network:
     def lost(self, n: int) -> NDArray[np.bool_]:
         """bool[n], True where the packet is lost."""
         rng = np.random.default_rng(self.seed)
-        leave = 1 / max(self.burst, 1.0)
+        if self.burst <= 1:
+            return np.asarray(rng.random(n) < self.loss, np.bool_)
+        leave = 1 / self.burst
         enter = min(leave * self.loss / max(1 - self.loss, 1e-9), 1.0)
         draws, lost, bad = rng.random(n), np.zeros(n, np.bool_), False
         for i in range(n):
