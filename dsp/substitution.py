@@ -1,6 +1,6 @@
 """The keypad's band rebuilt from what cannot tell which key it was, for callers who talk while they key.
 
-Speech hides a tone from any gate, so while a capture is armed the band 560 to 1800 Hz is never forwarded. Every key
+Speech hides a tone from any gate, so while a capture is armed the band 660 to 1700 Hz is never forwarded. Every key
 has exactly one tone in band A (660-985 Hz) and one in band B (1150-1700 Hz), so two envelopes are the same for all
 keys; they are laid on the squared positive half of the speech below 500 Hz, which has the speaker's harmonics, and a
 little noise. Filters alone do not do: the click of a tone's edge and the products of G.711 reach outside the band and
@@ -95,7 +95,7 @@ def _late(fir: Values, delay: int) -> Values:
 _A_EDGES: Final = [0.0, 520, 660, 985, 1150, 4000]
 _B_EDGES: Final = [0.0, 985, 1150, 1700, 1860, 4000]
 _STOP = _fir([0, 500, 660, 1700, 1860, 4000], [1, 0, 1], [1, 50, 1], _TAPS)
-"""What passes: -65 dB within the band, exactly 64 samples late."""
+"""What passes: -54 dB or less within the band, exactly 64 samples late."""
 _LOW = np.pad(_minimum_phase(_fir([0, 480, 660, 4000], [1, 0], [1, 50], 97)), (32, 0))
 _FAST = _late(_fir([0, 400, 660, 1700, 1960, 4000], [0, 1, 0], [1, 5, 1], 49), 24)
 _LEVELS = [_late(_fir(edges, [0, 1, 0], w, 97), 48) for edges, w in ((_A_EDGES, [1, 20, 20]), (_B_EDGES, [20, 20, 1]))]
