@@ -37,15 +37,15 @@ _LEVEL_HOPS: Final = 12
 """Smoothing of the two envelopes, ms: shorter, and the beat of tone and voice begins to tell (11.2 %, with 8)."""
 _FAST_HOPS: Final = 8
 """Smoothing of the level that the covering noise follows, ms."""
-_JITTER: Final = 0.15
+_JITTER: Final = 0.10
 """Random share of the envelopes, against what is left of that beat."""
 _RANGE: Final = 8
 """How long a rise or fall keeps the covering noise up, ms: the filters ring so long."""
 _FLOOR: Final = 0.02
-_EDGE: Final = 0.40
-_KNEE: Final = 1.25
+_EDGE: Final = 0.35
+_KNEE: Final = 1.4
 """Covering noise: this share of the level in the band, and this of its rise or fall beyond the factor KNEE. With 0.35
-and 8 ms of smoothing 11.5 % of keys were named, with 0.40 and 12 ms 9.9 to 10.8 %."""
+and 8 ms of smoothing 11.5 % of keys were named, with 0.40 and 12 ms 9.9 to 10.8 % (no gate before it)."""
 _BLUR: Final = 2.0
 """The same before the excitation is bent, times the noise outside: without, 12.3 % by the excitation alone."""
 _NOISE: Final = 0.02

@@ -143,14 +143,19 @@ class Named:
 
     @property
     def share(self) -> float:
-        """Share of keys named."""
-        return float(np.mean(self.odds.argmax(axis=1) == self.digits))
+        """Share of keys named; where several digits stand first, he has that part of one."""
+        return _named(self.odds, self.digits)
 
     @property
     def surest(self) -> float:
         """Share named of the one key in a hundred of which he is surest."""
         top = np.argsort(-self.odds.max(axis=1), kind="stable")[: max(len(self.digits) // 100, 10)]
-        return float(np.mean(self.odds[top].argmax(axis=1) == self.digits[top]))
+        return _named(self.odds[top], self.digits[top])
+
+
+def _named(odds: Values, digits: Index) -> float:
+    first = odds == odds.max(axis=1, keepdims=True)
+    return float(np.mean(first[np.arange(len(digits)), digits] / first.sum(axis=1)))
 
 
 def forest(
@@ -165,14 +170,12 @@ def forest(
     return Named(test.digits.ravel(), odds)
 
 
-def matched(test: Scene, codec: int = g711.PCMU, seed: int = 7) -> Named:
-    """Name by the best fit alone; at random where nothing is left."""
-    rng = np.random.default_rng(seed)
+def matched(test: Scene, codec: int = g711.PCMU) -> Named:
+    """Name by the best fit alone; where nothing is left, all digits stand first."""
     odds = []
     for row in range(len(test.octets)):
         marks = np.stack([test.marks[row, :, 0], test.marks[row, :, 1] + AFTER // 4], axis=1)
-        fit = fits(g711.decode(test.octets[row], codec), marks, test.struck[row])
-        odds.append(fit + rng.uniform(0, 1e-9, fit.shape))
+        odds.append(fits(g711.decode(test.octets[row], codec), marks, test.struck[row]))
     belief = np.concatenate(odds)
     # How sure he is: how far the best fit stands over the next, as a share of all energy found.
     return Named(test.digits.ravel(), belief / (belief.sum(axis=1, keepdims=True) + 1e-6))
