@@ -2,7 +2,7 @@
 
 Recovery is the share of digits named, judged on the upper end of its 95 % interval: of the better of two attackers (a
 matched filter and a trained forest), and of the same on the 1 % of keys of which they are surest. Chance is 10 %. The
-controls show that both can read at all; when one fails, the table is void. --quick: 400 keys a row instead of
+controls show that both can read at all; when one fails, the table is void. --quick: 300 keys a row instead of
 20,000, and every goal wider by what so few may show by chance in one of eighty rows.
 """
 
@@ -29,7 +29,7 @@ from tests.attacker import card, trained
 from tests.attacker.trained import Named, Scene
 
 TRAIN, TEST = 8000, 20000
-QUICK = 400
+QUICK = 300
 SEED = 1000
 CHANCE = 0.1
 LONE = (300.0, 400.0)
