@@ -156,8 +156,10 @@ def _version(_: argparse.Namespace) -> int:
     import numpy
 
     from mediaproxy import __version__
+    from mediaproxy.media.pump import COMPILED
 
-    print(f"flattone {__version__} (python {platform.python_version()}, numpy {numpy.__version__}, pump pure)")
+    pump = "compiled" if COMPILED else "pure"
+    print(f"flattone {__version__} (python {platform.python_version()}, numpy {numpy.__version__}, pump {pump})")
     return 0
 
 

@@ -37,11 +37,15 @@ class SideConfig(Strict, kw_only=True, frozen=True):
 
 
 class MediaConfig(Strict, kw_only=True, frozen=True):
-    """RTP ports (even to odd, both inclusive), workers (0: one a core), and when silence ends a call."""
+    """RTP ports (even to odd, both inclusive), workers (0: one a core), and what ends a call: no RTP for so long, or
+    its age (0: neither)."""
 
     ports: str = "20000-23999"
     workers: int = 0
     rtp_timeout_seconds: float = 300.0
+    max_call_seconds: float = 0.0
+    memory_limit_mb: int = 2048
+    """A worker that grows beyond this is restarted; its calls go on masked."""
     port_rest_seconds: float = 5.0
     max_calls: int = 500
 
@@ -70,6 +74,8 @@ class RouteConfig(Strict, kw_only=True, frozen=True, rename={"origin": "from", "
     fields: tuple[Literal["pan", "expiry", "cvv"], ...] = ("pan", "expiry", "cvv")
     show_last4: bool = True
     record: bool = False
+    emergency: bool = False
+    """Its calls are taken however busy the box is."""
 
 
 class GatewayConfig(Strict, kw_only=True, frozen=True):
@@ -226,6 +232,8 @@ def check(config: Config) -> None:
         raise ConfigError("media.workers: 0 (one a core) to 64")
     if not 1 <= config.media.max_calls <= 2000:
         raise ConfigError("media.max_calls: 1 to 2000 a worker")
+    if not 256 <= config.media.memory_limit_mb <= 1 << 20:
+        raise ConfigError("media.memory_limit_mb: 256 to 1048576")
     peers = _peers(config)
     gateways = _gateways(config)
     _routes(config, peers, gateways)
@@ -260,6 +268,7 @@ def _seconds(config: Config) -> None:
     """Times that are no finite number of seconds would never come."""
     limits = [
         ("media.rtp_timeout_seconds", config.media.rtp_timeout_seconds, 0.0),
+        ("media.max_call_seconds", config.media.max_call_seconds, 0.0),
         ("media.port_rest_seconds", config.media.port_rest_seconds, 0.0),
         ("capture.field_seconds", config.capture.field_seconds, 1.0),
         ("capture.total_seconds", config.capture.total_seconds, 1.0),

@@ -134,12 +134,12 @@ def mask_many(
         out = engine.process(rows, i * ptime_ms / 1000)
         sent = np.flatnonzero(~out.control[: out.count])
         _play(heard, out.slot[sent] - streams, out.slab[sent, : rtp.HEADER + size])
-        first[(first < 0) & (engine.keyed[:streams] > 0)] = i * size
+        first[(first < 0) & (engine.tally.keys[:streams] > 0)] = i * size
     return Result(
         heard[:, : length + delay],
         1000 * delay // engine.line.rate,
-        float(engine.masked[:streams].sum()) / 8,
-        int(engine.keyed[:streams].sum()),
+        float(engine.tally.masked[:streams].sum()) / 8,
+        int(engine.tally.keys[:streams].sum()),
         count * streams,
         count * streams - sum(len(np.unique(way)) for way in ways),
         first,

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from importlib import resources
+from itertools import accumulate
 from typing import Any
 
 import msgspec
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -210,6 +211,10 @@ class Api:
         return Response(generate_latest(self._registry), media_type="text/plain; version=0.0.4")
 
 
+GAUGES = frozenset({"calls", "load", "ready", "running"})
+"""What a process tells that may fall again; all else only grows, until the process is restarted."""
+
+
 class _Metrics(Collector):
     """Every process's counters, as they were last told to the supervisor."""
 
@@ -218,16 +223,22 @@ class _Metrics(Collector):
 
     def collect(self) -> Any:
         counters = self._desk.counters
-        families: dict[str, GaugeMetricFamily] = {}
+        families: dict[str, GaugeMetricFamily | CounterMetricFamily] = {}
         for role, values in sorted(counters.roles.items()):
             for name, value in sorted(values.items()):
-                key = f"flattone_{role.partition('-')[0]}_{name}"
-                family = families.setdefault(key, GaugeMetricFamily(key, name.replace("_", " "), labels=["worker"]))
+                key = f"flattone_{role.partition('-')[0]}_{name.removesuffix('_total')}"
+                kind = GaugeMetricFamily if name in GAUGES else CounterMetricFamily
+                family = families.setdefault(key, kind(key, name.replace("_", " "), labels=["worker"]))
                 family.add_metric([role], value)
+        ticks = HistogramMetricFamily("flattone_media_tick_seconds", "work of a tick", labels=["worker"])
+        for role, found in counters.ticks.items():
+            below = list(accumulate(found.counts))
+            names = [*(f"{bound:g}" for bound in found.bounds), "+Inf"]
+            ticks.add_metric([role], list(zip(names, below, strict=True)), found.seconds)
         restarts = CounterMetricFamily("flattone_restarts", "processes restarted", labels=["worker"])
         for role, count in counters.restarts.items():
             restarts.add_metric([role], count)
-        return [*families.values(), restarts]
+        return [*families.values(), ticks, restarts]
 
 
 async def _body(request: Request) -> _Start:

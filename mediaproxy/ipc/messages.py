@@ -33,10 +33,19 @@ class Ping(Message, frozen=True):
     """Are you there?"""
 
 
+class Ticks(msgspec.Struct, frozen=True):
+    """A histogram of how long a media worker's ticks took: counts up to each bound and beyond the last, in seconds."""
+
+    bounds: tuple[float, ...]
+    counts: tuple[int, ...]
+    seconds: float
+
+
 class Pong(Message, frozen=True):
     """Yes. `counters` for the metrics page."""
 
     counters: dict[str, float]
+    ticks: Ticks | None = None
 
 
 class Counters(Message, frozen=True):
@@ -44,6 +53,7 @@ class Counters(Message, frozen=True):
 
     roles: dict[str, dict[str, float]]
     restarts: dict[str, int]
+    ticks: dict[str, Ticks] = {}
 
 
 # Media (signalling <-> media worker)
@@ -67,6 +77,8 @@ class OpenCall(Message, frozen=True):
     legs: tuple[LegSetup, LegSetup]
     mode: str
     record: bool
+    emergency: bool = False
+    """Taken however busy the worker is."""
 
 
 class Opened(Message, frozen=True):
@@ -77,7 +89,7 @@ class Opened(Message, frozen=True):
 
 
 class OpenFailed(Message, frozen=True):
-    """No ports. `reason`: no-ports, full."""
+    """The call cannot be taken. `reason`: full, overload, no-ports, no-descriptors."""
 
     call: str
     reason: str
@@ -124,10 +136,11 @@ class CloseCall(Message, frozen=True):
     call: str
 
 
-class CallIdle(Message, frozen=True):
-    """No RTP for longer than allowed."""
+class CallOver(Message, frozen=True):
+    """The call should end. `reason`: rtp-timeout, max-duration."""
 
     call: str
+    reason: str
 
 
 # Calls (signalling <-> agent)
@@ -235,7 +248,7 @@ class StopRecording(Message, frozen=True):
 
 Any_ = (
     Hello | Ready | Stop | Ping | Pong | Counters | OpenCall | Opened | OpenFailed | UpdateCall | SetMode | ModeSet
-    | CloseCall | CallIdle | CallState | Arm | Armed | Guard | BeginCapture | Act | CaptureState | CaptureEnded
+    | CloseCall | CallOver | CallState | Arm | Armed | Guard | BeginCapture | Act | CaptureState | CaptureEnded
     | StartRecording | StopRecording
 )  # fmt: skip
 

@@ -27,6 +27,8 @@ class Process:
     config: Config
     channels: dict[str, Channel]
     sockets: dict[str, int]
+    memory: dict[str, int]
+    """Anonymous files that the supervisor keeps, so that the process after this one finds them as they were left."""
 
     @property
     def supervisor(self) -> Channel:
@@ -41,7 +43,7 @@ class Process:
 
 
 def enter(role: str, lock_memory: bool = False) -> Process:
-    """Become `role`. Arguments: NAME=FD; `listen-NAME` are sockets, the others channels."""
+    """Become `role`. Arguments: NAME=FD; `listen-NAME` are sockets, `memory-NAME` files, the others channels."""
     descriptors = dict(argument.split("=", 1) for argument in sys.argv[1:])
     config = _config(int(descriptors.pop("config")))
     name = descriptors.pop("role", role)
@@ -51,14 +53,16 @@ def enter(role: str, lock_memory: bool = False) -> Process:
     log.configure(name, config.log.form, config.log.level)
     for warning in hardening.harden(lock_memory):
         log.get().warning("not-hardened", warning=warning)
-    channels, sockets = {}, {}
+    channels, sockets, memory = {}, {}, {}
     for key, fd in descriptors.items():
         os.set_inheritable(int(fd), False)
         if key.startswith("listen-"):
             sockets[key.removeprefix("listen-")] = int(fd)
+        elif key.startswith("memory-"):
+            memory[key.removeprefix("memory-")] = int(fd)
         else:
             channels[key] = Channel.from_fd(key, int(fd))
-    return Process(name, config, channels, sockets)
+    return Process(name, config, channels, sockets, memory)
 
 
 def _config(fd: int) -> Config:

@@ -43,6 +43,13 @@ class SourceRule:
             self._known = source
         return good
 
+    def is_host(self, host: str) -> bool:
+        """Whether `host` is the peer's, whatever the port: for RTCP."""
+        if self._rule == "network":
+            return self._network is not None and ip_address(host) in self._network
+        at = self.destination()
+        return at is not None and host == at[0]
+
     def destination(self) -> Address | None:
         """Where to send: to the learned address if that is the rule, else as signalled."""
         return self._learned or self._signalled

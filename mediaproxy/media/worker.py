@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import gc
+import mmap
+import os
+import resource
 import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from select import poll
-
-import numpy as np
+from typing import Final
 
 from mediaproxy import log
 from mediaproxy.config import Config, port_range
@@ -17,15 +20,26 @@ from mediaproxy.ipc import messages as m
 from mediaproxy.ipc.key import Key, KeySender
 from mediaproxy.ipc.process import Process
 from mediaproxy.ipc.tap import Tap
-from mediaproxy.media import modes
+from mediaproxy.media import egress, modes
 from mediaproxy.media.engine import Engine
+from mediaproxy.media.load import BOUNDS, Load
 from mediaproxy.media.modes import Mode
-from mediaproxy.media.pump import PortPool, Pump
+from mediaproxy.media.ports import PortPool
+from mediaproxy.media.pump import Pump
 from mediaproxy.media.rows import Rows
 from mediaproxy.media.source import SourceRule
+from mediaproxy.media.tally import NAMES
 
-TICK: float = 0.005
-IDLE_CHECK: float = 1.0
+TICK: Final = 0.005
+IDLE_CHECK: Final = 1.0
+ORPHAN_SECONDS: Final = 10.0
+"""A call that no signalling knows ends when nothing has come for so long."""
+STALL: Final = 0.2
+"""After so long without a tick, what has piled up is thrown away: nobody wants to hear it now."""
+_CATCH_UP: Final = 64
+"""Drains after a stall before the worker goes on whatever there is: a flood may refill the buffers for ever."""
+EMERGENCY_CALLS: Final = 8
+"""Room beyond `max_calls` for calls of emergency routes."""
 
 
 @dataclass(slots=True)
@@ -38,7 +52,10 @@ class Call:
     trunk: int
     record: bool
     number: int
+    began: float
     capture: int = 0
+    over: bool = False
+    """Signalling has been told to end it."""
     orphan: bool = False
     """Signalling was restarted and does not know this call: it goes on until its RTP ends."""
 
@@ -53,18 +70,24 @@ class Worker:
         self._signalling = process.channels["signalling"]
         self._keys = KeySender(process.channels["vault-keys"])
         self._tap = Tap(process.channels["recording"])
-        self._engine = Engine(2 * config.media.max_calls)
-        self._pump = Pump()
+        capacity = 2 * (config.media.max_calls + EMERGENCY_CALLS)
+        _raise_descriptors(2 * capacity)
+        self._engine = Engine(capacity, _kept(process.memory.get("egress"), egress.octets(capacity)))
+        self._pump = Pump(capacity)
         first, last = _share(port_range(config.media), process.role, config.media.workers)
         self._ports = PortPool(first, last, config.media.port_rest_seconds)
-        self._timeout = config.media.rtp_timeout_seconds
-        self._free = list(range(2 * config.media.max_calls - 1, -1, -1))
+        self._timeout, self._longest = config.media.rtp_timeout_seconds, config.media.max_call_seconds
+        self._free = list(range(capacity - 1, -1, -1))
         self._calls: dict[str, Call] = {}
         self._by_slot: dict[int, Call] = {}
         self._numbers = 0
         self._next_idle_check = 0.0
-        self._ticks = np.zeros(4, np.int64)
-        """Ticks that took up to 1, up to 2.5, up to 5 and more than 5 ms."""
+        self.load = Load(TICK)
+        self._last_tick = clock()
+        self._closed = dict.fromkeys(NAMES, 0)
+        """Counts of the legs that have ended."""
+        self._counts = {"unsent": 0, "shed": 0, "stalls": 0, "keys_refused": 0}
+        self._engine_faults = 0
         self.stopping = False
 
     def run(self) -> None:
@@ -85,6 +108,7 @@ class Worker:
             deadline = deadline + TICK if now < deadline + TICK else now + TICK
             if self._calls:
                 self._tick(now)
+            self._last_tick = now
             if now >= self._next_idle_check:
                 self._next_idle_check = now + IDLE_CHECK
                 self._check_idle(now)
@@ -93,14 +117,39 @@ class Worker:
             self._close(call)
 
     def _tick(self, now: float) -> None:
-        rows = self._pump.drain()
+        if now - self._last_tick > STALL:
+            self._catch_up(now)
+        out = self._work(self._pump.drain(), now)
+        if out is None:
+            return
+        self._pump.send(out)
+        if self._engine.heard:
+            self._record(out, now)
+        out.wipe()  # in passthrough it may hold telephone-events
+        self.load.tick(self._clock() - now)
+
+    def _catch_up(self, now: float) -> None:
+        """After a stall: nothing of what has piled up is sent, but keys of running captures are heard."""
+        self._counts["stalls"] += 1
+        log.get().warning("stalled", seconds=round(now - self._last_tick, 3))
+        armed = self._engine.mode == Mode.ARMED
+        for _ in range(_CATCH_UP):
+            before = self._pump.stale
+            rows = self._pump.drain_stale(armed)
+            if not rows.count and self._pump.stale == before:
+                break
+            out = self._work(rows, now)
+            if out is not None:
+                out.wipe()
+
+    def _work(self, rows: Rows, now: float) -> Rows | None:
         try:
             out = self._engine.process(rows, now, time.time())
         except Exception as error:  # a bug must not end in unmasked audio or in the end of all calls
             log.get().error("engine-failed", exc_info=error)
+            self._engine_faults += 1
             self._seal_all("engine-failed")
-            return
-        self._pump.send(out)
+            return None
         for slot in self._engine.alarms:
             self._fault(self._by_slot[slot], "guard")
         for key in self._engine.keys:
@@ -108,12 +157,9 @@ class Worker:
             record = Key(call.capture, int(now * 1000), key.event, key.source)
             key.event = 0
             if not self._keys.send(record):
+                self._counts["keys_refused"] += 1
                 self._fault(call, "vault-full")
-        if self._engine.heard:
-            self._record(out, now)
-        out.wipe()  # in passthrough it may hold telephone-events
-        took = self._clock() - now
-        self._ticks[0 if took <= 0.001 else 1 if took <= 0.0025 else 2 if took <= TICK else 3] += 1
+        return out
 
     def _record(self, out: Rows, now: float) -> None:
         for row, slot, timestamp, codec in self._engine.heard:
@@ -128,7 +174,7 @@ class Worker:
     def _messages(self) -> None:
         for message in self._process.supervisor.receive():
             if isinstance(message, m.Ping):
-                self._process.supervisor.send(m.Pong(self.counters()))
+                self._process.supervisor.send(m.Pong(self.counters(), self.ticks()))
             elif isinstance(message, m.Stop):
                 self.stopping = True
         for message in self._tap.channel.receive():
@@ -154,35 +200,55 @@ class Worker:
 
     def _open(self, message: m.OpenCall) -> None:
         now = self._clock()
-        if len(self._free) < 2:
-            self._signalling.send(m.OpenFailed(message.call, "full"))
+        refusal = self._no_room(message)
+        if refusal:
+            self._counts["shed"] += 1
+            self._signalling.send(m.OpenFailed(message.call, refusal))
             return
         slots = (self._free.pop(), self._free.pop())
         ports: list[int] = []
-        for slot, leg in zip(slots, message.legs, strict=True):
-            port = self._bind(slot, leg, now)
-            if port is None:
-                break
-            ports.append(port)
+        reason = "no-ports"
+        try:
+            for slot, leg in zip(slots, message.legs, strict=True):
+                port = self._bind(slot, leg, now)
+                if port is None:
+                    break
+                ports.append(port)
+        except OSError as error:
+            reason = "no-descriptors" if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS) else "no-address"
         if len(ports) < 2:
             for slot, port in zip(slots, ports, strict=False):
                 self._pump.close(slot)
                 self._ports.give_back(port, now)
             self._free += slots
-            log.get().warning("no-ports", call=message.call)
-            self._signalling.send(m.OpenFailed(message.call, "no-ports"))
+            log.get().warning("not-opened", call=message.call, reason=reason)
+            self._signalling.send(m.OpenFailed(message.call, reason))
             return
         trunk = slots[0] if message.legs[0].side == "trunk" else slots[1]
         agent = slots[1] if trunk == slots[0] else slots[0]
-        self._engine.open(trunk, agent, modes.parse(message.mode), lambda: secrets.randbits(32), message.record, now)
+        by_slot = dict(zip(slots, ports, strict=True))
+        self._engine.open(
+            trunk, agent, modes.parse(message.mode), lambda: secrets.randbits(32), message.record, now,
+            (by_slot[trunk], by_slot[agent]),
+        )  # fmt: skip
         self._numbers += 1
-        call = Call(message.call, slots, (ports[0], ports[1]), trunk, message.record, self._numbers)
+        call = Call(message.call, slots, (ports[0], ports[1]), trunk, message.record, self._numbers, now)
         self._calls[call.id] = call
         for slot in slots:
             self._by_slot[slot] = call
         if call.record:
             self._tap.start(call.id, call.number, now)
         self._signalling.send(m.Opened(call.id, call.ports))
+
+    def _no_room(self, message: m.OpenCall) -> str:
+        """Why a call cannot be taken; empty where it can. One that was here before a restart always can."""
+        if len(self._free) < 2:
+            return "full"
+        if message.emergency or message.legs[0].port:
+            return ""
+        if len(self._free) < 2 * EMERGENCY_CALLS + 2:
+            return "full"
+        return "overload" if self.load.full else ""
 
     def _bind(self, slot: int, leg: m.LegSetup, now: float) -> int | None:
         if leg.port:
@@ -219,8 +285,7 @@ class Worker:
         """After a bug: legs start cold, armed ones are sealed."""
         for call in self._calls.values():
             for slot in call.slots:
-                self._engine.line.reset(slot)
-                self._engine.ears.reset(slot)
+                self._engine.start_cold(slot)
             self._fault(call, reason)
 
     def _orphan(self) -> None:
@@ -233,6 +298,8 @@ class Worker:
         now = self._clock()
         del self._calls[call.id]
         for slot, port in zip(call.slots, call.ports, strict=True):
+            self._pump.send(self._engine.goodbye(slot))
+            self._count_closed(call, slot)
             del self._by_slot[slot]
             self._pump.close(slot)
             self._engine.close(slot)
@@ -244,31 +311,70 @@ class Worker:
     def _check_idle(self, now: float) -> None:
         for call in list(self._calls.values()):
             quiet = now - max(self._engine.last_arrival[slot] for slot in call.slots)
-            if call.orphan and quiet > 10:
+            too_old = 0 < self._longest < now - call.began
+            if call.orphan and (quiet > ORPHAN_SECONDS or too_old):
                 self._close(call)
-            elif self._timeout and quiet > self._timeout and not call.orphan:
-                self._signalling.send(m.CallIdle(call.id))
+            elif not call.orphan and not call.over and (too_old or 0 < self._timeout < quiet):
+                reason = "max-duration" if too_old else "rtp-timeout"
+                call.over = self._signalling.send(m.CallOver(call.id, reason))
 
     def counters(self) -> dict[str, float]:
         """For the metrics page."""
-        c = self._engine.counters
-        return {
+        live = list(self._by_slot)
+        counts = dict(self._closed)
+        for slot in live:
+            for name, value in self._leg(slot).items():
+                counts[name] += value
+        return {name: float(value) for name, value in counts.items()} | {
             "calls": len(self._calls),
-            "packets": c.packets,
-            "unknown_payload": c.unknown_payload,
-            "malformed": c.malformed,
-            "late": c.late,
-            "lost": c.lost,
-            "masked_ms": c.masked_samples / 8,
-            "keys": c.keys,
-            "guard_alarms": c.alarms,
-            "overflow": c.overflow,
-            "strangers": self._pump.strangers,
-            "unsent": self._pump.unsent,
+            "load": round(self.load.share, 3),
+            "overflow": self._engine.overflow,
+            "unsent": float(self._counts["unsent"] + self._pump.unsent[live].sum()),
+            "stale": self._pump.stale,
+            "stalls": self._counts["stalls"],
+            "shed": self._counts["shed"],
+            "keys_refused": self._counts["keys_refused"],
+            "engine_faults": self._engine_faults,
             "recording_dropped": self._tap.dropped,
-            "ticks": float(self._ticks.sum()),
-            "ticks_over_5ms": float(self._ticks[3]),
         }
+
+    def ticks(self) -> m.Ticks:
+        """How long ticks took."""
+        return m.Ticks(BOUNDS, tuple(self.load.buckets), self.load.seconds)
+
+    def _leg(self, slot: int) -> dict[str, int]:
+        """Everything that is counted of one leg."""
+        counts = {name: int(value) for name, value in self._engine.counts(slot).items()}
+        return counts | {"strangers": int(self._pump.strangers[slot])}
+
+    def _count_closed(self, call: Call, slot: int) -> None:
+        """Tell what became of a leg, and keep its counts in the worker's."""
+        counts = self._leg(slot)
+        for name, value in counts.items():
+            self._closed[name] += value
+        self._counts["unsent"] += int(self._pump.unsent[slot])
+        self._pump.forget_counts(slot)
+        log.get().info("leg", call=call.id, side="trunk" if slot == call.trunk else "agent", **counts)
+
+
+def _raise_descriptors(wanted: int) -> None:
+    """Allow this process the sockets that it may need."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = wanted + 64
+    if soft < needed:
+        allowed = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, allowed), hard))
+        if allowed < needed:
+            log.get().warning("not-enough-descriptors", setting="media.max_calls", count=allowed)
+
+
+def _kept(fd: int | None, size: int) -> memoryview | None:
+    """The memory of `size` octets behind a descriptor, as the process before this one left it."""
+    if fd is None:
+        return None
+    if os.fstat(fd).st_size != size:
+        os.ftruncate(fd, size)
+    return memoryview(mmap.mmap(fd, size))
 
 
 def _share(ports: tuple[int, int], role: str, workers: int) -> tuple[int, int]:

@@ -7,7 +7,7 @@ import re
 import secrets
 import socket
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_network
 
 from mediaproxy import log
@@ -33,6 +33,8 @@ class Record:
     call: str
     worker: Channel
     opened: m.OpenCall
+    untried: list[Channel] = field(default_factory=list)
+    """Workers that have not yet refused the call."""
     ports: tuple[int, int] | None = None
     agreed: m.UpdateCall | None = None
     mode: str = "guarded"
@@ -55,6 +57,7 @@ class Host:
         self._rtp = {name: (peer.rtp, peer.rtp_network) for name, peer in peers.items()}
         modes = {route.name: route.mode for route in config.routes}
         self._record_routes = {route.name for route in config.routes if route.record}
+        self._emergency_routes = {route.name for route in config.routes if route.emergency}
         self._b2bua = B2bua(
             tuple(_peer(peer.name, peer.side, peer.address, peer.sources) for peer in config.peers),
             tuple(Route(r.name, r.origin, r.target, re.compile(r.users)) for r in config.routes),
@@ -66,7 +69,7 @@ class Host:
         self._records: dict[str, Record] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._stopped = asyncio.Event()
-        self._counters = {"calls_total": 0.0, "unsent": 0.0, "bugs": 0.0}
+        self._counters = {"calls_total": 0.0, "unsent": 0.0, "bugs": 0.0, "shed": 0.0}
 
     async def run(self) -> None:
         """Work until told to stop and all calls have ended."""
@@ -150,8 +153,10 @@ class Host:
             side = self._config.side(leg.peer.side)
             leg.host = side.rtp_advertise or side.rtp_address
         record_it = call.route.name in self._record_routes
-        opened = m.OpenCall(call.id, (legs[0], legs[1]), call.mode, record_it)
-        record = Record(call.id, worker, opened, mode=call.mode)
+        emergency = call.route.name in self._emergency_routes
+        opened = m.OpenCall(call.id, (legs[0], legs[1]), call.mode, record_it, emergency)
+        untried = [channel for channel in self._workers if channel is not worker]
+        record = Record(call.id, worker, opened, untried, mode=call.mode)
         self._records[call.id] = record
         self._tell(record, "opening")
         if not worker.send(opened):
@@ -196,11 +201,11 @@ class Host:
         if isinstance(message, m.Opened):
             self._opened(message, now)
         elif isinstance(message, m.OpenFailed):
-            self._b2bua.media_failed(message.call, now)
+            self._not_opened(message, now)
         elif isinstance(message, m.ModeSet):
             self._mode_set(message)
-        elif isinstance(message, m.CallIdle):
-            self._b2bua.hang_up(message.call, "rtp-timeout", now)
+        elif isinstance(message, m.CallOver):
+            self._b2bua.hang_up(message.call, message.reason, now)
         elif isinstance(message, m.Arm):
             self._arm(message)
         elif isinstance(message, m.Guard):
@@ -226,6 +231,18 @@ class Host:
                 record.worker.send(record.agreed)
         else:
             self._b2bua.media_opened(message.call, message.ports, now)
+
+    def _not_opened(self, message: m.OpenFailed, now: float) -> None:
+        """A worker has no room: the next one is asked, and when none is left the call is refused."""
+        record = self._records.get(message.call)
+        if record is not None and record.ports is None:
+            while record.untried:
+                record.worker = record.untried.pop()
+                if record.worker.send(record.opened):
+                    return
+            self._counters["shed"] += 1
+        log.get().warning("call-refused", call=message.call, reason=message.reason)
+        self._b2bua.media_failed(message.call, now)
 
     def _mode_set(self, message: m.ModeSet) -> None:
         record = self._records.get(message.call)

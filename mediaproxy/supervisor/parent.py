@@ -10,6 +10,7 @@ import sys
 import time
 from collections import deque
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import msgspec
 
@@ -26,6 +27,8 @@ SILENT = 8.0
 START = 30.0
 RESTARTS, WINDOW = 8, 60.0
 """More restarts than this in so many seconds mean that restarting does not help."""
+ENVIRONMENT = ("PATH", "LANG", "TZ", "HOME", "PYTHONPATH", "FLATTONE_PURE")
+"""What a child may know of the environment."""
 LAST_WORDS = 5.0
 """Seconds that a process has to finish once told to."""
 
@@ -47,6 +50,7 @@ class Child:
     started: deque[float] = field(default_factory=deque)
     counters: dict[str, float] = field(default_factory=dict)
     restarts: int = 0
+    ticks: m.Ticks | None = None
 
 
 class Supervisor:
@@ -66,6 +70,9 @@ class Supervisor:
             near, far = ipc.pair()
             self._children[role.name] = Child(role, ipc.Channel(role.name, near), far)
         self._config_fd = _sealed(msgspec.json.encode(self._config))
+        self._memory = {
+            (role.name, name): os.memfd_create(f"flattone-{name}") for role in self._plan.roles for name in role.memory
+        }
         self._stopping = False
         self._failed = ""
         self._told = asyncio.Event()
@@ -116,10 +123,9 @@ class Supervisor:
         passed = {"supervisor": child.far.fileno(), "config": self._config_fd}
         passed |= {key: sock.fileno() for key, sock in self._ends[name].items()}
         passed |= {f"listen-{key}": self._sockets[key].fileno() for key in child.role.listens}
+        passed |= {f"memory-{key}": self._memory[name, key] for key in child.role.memory}
         user = self._config.users.get(name.partition("-")[0]) or None  # type: ignore[call-overload]
-        environment = {
-            key: os.environ[key] for key in ("PATH", "LANG", "TZ", "HOME", "PYTHONPATH") if key in os.environ
-        }
+        environment = {key: os.environ[key] for key in ENVIRONMENT if key in os.environ}
         child.ready, child.heard = False, time.monotonic()
         child.started.append(child.heard)
         arguments = [f"role={name}", f"parent={os.getpid()}", *(f"{key}={fd}" for key, fd in passed.items())]
@@ -160,9 +166,17 @@ class Supervisor:
                     log.get().error("process-stuck", worker=child.role.name)
                     child.heard = now
                     _kill(child.process, signal.SIGKILL)
+                elif (
+                    child.role.limit
+                    and child.process is not None
+                    and _resident_mb(child.process.pid) > child.role.limit
+                ):
+                    log.get().error("process-too-large", worker=child.role.name, setting="media.memory_limit_mb")
+                    _kill(child.process, signal.SIGKILL)
             roles = {name: child.counters | {"ready": float(child.ready)} for name, child in self._children.items()}
             restarts = {name: child.restarts for name, child in self._children.items()}
-            self._children["agent"].channel.send(m.Counters(roles, restarts))
+            ticks = {name: child.ticks for name, child in self._children.items() if child.ticks is not None}
+            self._children["agent"].channel.send(m.Counters(roles, restarts, ticks))
 
     def _messages(self, child: Child) -> None:
         for message in child.channel.receive():
@@ -170,7 +184,7 @@ class Supervisor:
             if isinstance(message, m.Ready):
                 child.ready = True
             elif isinstance(message, m.Pong):
-                child.counters = message.counters
+                child.counters, child.ticks = message.counters, message.ticks
 
     async def _all_ready(self) -> bool:
         deadline = time.monotonic() + START
@@ -240,6 +254,15 @@ def listen(config: Config) -> dict[str, socket.socket]:
             raise StartError(f"{setting}: {text} cannot be bound ({error.strerror})") from None
         sockets[name] = sock
     return sockets
+
+
+def _resident_mb(pid: int) -> float:
+    """Memory of a process, 0 where it has just ended."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except (OSError, IndexError, ValueError):
+        return 0.0
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def _sealed(data: bytes) -> int:

@@ -10,11 +10,14 @@ from mediaproxy.config import Config
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """One process. module: what is run; listens: the sockets it is handed."""
+    """One process. module: what is run; listens: the sockets it is handed; memory: what outlasts it, by name; limit:
+    MB beyond which it is restarted, 0 for none."""
 
     name: str
     module: str
     listens: tuple[str, ...] = ()
+    memory: tuple[str, ...] = ()
+    limit: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +34,7 @@ def make(config: Config) -> Plan:
     roles = (
         Role("vault", "mediaproxy.vault"),
         Role("recording", "mediaproxy.recording"),
-        *(Role(name, "mediaproxy.media") for name in media),
+        *(Role(name, "mediaproxy.media", memory=("egress",), limit=config.media.memory_limit_mb) for name in media),
         Role("agent", "mediaproxy.agent", ("api",)),
         Role("signalling", "mediaproxy.signalling", ("trunk", "agent")),
     )

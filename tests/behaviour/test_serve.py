@@ -183,10 +183,10 @@ def test_strangers_and_unknown_payloads_are_dropped_and_counted(tmp_path: Path) 
             before = len(up.desk.media.heard)
             await asyncio.sleep(2.6)
             metrics = await asyncio.to_thread(read_metrics, up.site)
-            assert metrics['flattone_media_strangers{worker="media-0"}'] == 50
-            assert metrics['flattone_media_unknown_payload{worker="media-0"}'] >= 4
-            assert metrics['flattone_signalling_strangers{worker="signalling"}'] == 1
-            assert metrics['flattone_signalling_malformed{worker="signalling"}'] >= 2
+            assert metrics['flattone_media_strangers_total{worker="media-0"}'] == 50
+            assert metrics['flattone_media_unknown_payload_total{worker="media-0"}'] >= 4
+            assert metrics['flattone_signalling_strangers_total{worker="signalling"}'] == 1
+            assert metrics['flattone_signalling_malformed_total{worker="signalling"}'] >= 2
             assert len(up.desk.media.heard) >= before + 120
             assert not any(line["level"] == "error" for line in up.log())
 

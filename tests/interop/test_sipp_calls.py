@@ -176,8 +176,8 @@ def test_fifty_concurrent_calls_with_media_lose_nothing(tmp_path: Path) -> None:
         1000 * (p.at - left[(p.timestamp - offset) % 2**32]) for p in mine if (p.timestamp - offset) % 2**32 in left
     ]
     assert len(relay) >= 150
-    assert metrics['flattone_media_lost{worker="media-0"}'] == 0
-    assert metrics['flattone_media_overflow{worker="media-0"}'] == 0
+    assert metrics['flattone_media_lost_total{worker="media-0"}'] == 0
+    assert metrics['flattone_media_overflow_total{worker="media-0"}'] == 0
     p50, p99 = np.percentile(relay, [50, 99])
     print(f"added relay time at 50 calls: median {p50:.1f} ms, p99 {p99:.1f} ms, {len(relay)} packets")
 

@@ -77,7 +77,7 @@ def test_when_the_mask_fails_the_guard_silences_the_leg(mode: Mode) -> None:
         silent.append(data[12:] == b"\xff" * 160)
         alarms += made.alarms
     assert alarms == [TRUNK]
-    assert made.counters.alarms == 1
+    assert made.tally.alarms.sum() == 1
     began = 20 + 3  # packets: the tone, and 60 ms
     assert not any(silent[2:20])
     if mode == Mode.ARMED:
@@ -120,7 +120,7 @@ def test_several_packets_of_one_leg_in_a_tick_keep_their_order() -> None:
 def test_unknown_payload_types_are_dropped_and_counted() -> None:
     made = engine()
     assert run(made, [(TRUNK, packet(1, 0, b"x" * 160, pt=pt)) for pt in (13, 96, 110, 18, 127)]) == []
-    assert made.counters.unknown_payload == 5
+    assert made.tally.unknown_payload.sum() == 5
 
 
 @pytest.mark.parametrize("mode", [Mode.GUARDED, Mode.ARMED, Mode.SEALED])
@@ -189,7 +189,7 @@ def test_inband_keys_are_found_while_armed_only() -> None:
             assert all(k.source == INBAND for k in made.keys)
             found += "".join(keypad.EVENTS[k.event] for k in made.keys)
         assert found == expected
-        assert made.keyed[TRUNK] == len(keys)
+        assert made.tally.keys[TRUNK] == len(keys)
 
 
 def test_passthrough_relays_events() -> None:
@@ -256,8 +256,9 @@ def test_sender_reports_leave_on_time() -> None:
     run(made, [(TRUNK, packet(0, 0, SPEECH[:160].tobytes()))], now=1.0)
     out = made.process(Rows(), 6.0, 1.7e9)
     reports = [out.slab[i, : out.length[i]].tobytes() for i in range(out.count) if out.control[i]]
-    assert [report[1] for report in reports] == [200]
-    assert int.from_bytes(reports[0][20:24]) == 1
+    assert [report[1] for report in reports] == [201, 200]  # to the caller, who heard nothing, and to the agent
+    assert int.from_bytes(reports[0][8:12]) == 99
+    assert int.from_bytes(reports[1][20:24]) == 1
 
 
 @pytest.mark.parametrize("mode", [Mode.GUARDED, Mode.ARMED])

@@ -4,7 +4,8 @@ import socket
 
 import pytest
 
-from mediaproxy.media.pump import PortPool, Pump
+from mediaproxy.media.ports import PortPool
+from mediaproxy.media.pump import Pump
 from mediaproxy.media.source import SourceRule
 
 SIGNALLED, MOVED, NEAR, FAR = ("192.0.2.1", 4000), ("192.0.2.1", 4002), ("192.0.2.9", 4000), ("203.0.113.9", 4000)
@@ -45,13 +46,13 @@ def test_a_port_of_somebody_elses_is_not_taken() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
         other.bind(("127.0.0.1", 0))
         port = other.getsockname()[1]
-        pump = Pump()
+        pump = Pump(2)
         assert not pump.open(0, "127.0.0.1", port, SourceRule("address"))
         assert not pump.open(0, "127.0.0.1", port - 1, SourceRule("address"))
 
 
 def test_an_absurd_destination_stops_nothing() -> None:
-    pump = Pump()
+    pump = Pump(2)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1] & ~1
@@ -64,5 +65,5 @@ def test_an_absurd_destination_stops_nothing() -> None:
         rows.put(0, b"x" * 20, control=True)
         pump.send(rows)
         rows.count = 0
-    assert pump.unsent >= 6
+    assert pump.unsent.sum() == 0
     pump.close(0)
