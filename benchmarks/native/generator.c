@@ -1,12 +1,13 @@
 /* A paced generator of two-way RTP calls, and the judge of what comes back.
  *
- * generator FILE CALLS SECONDS TRUNK_PORT AGENT_PORT < ports
+ * generator FILE STRETCHES CALLS SECONDS TRUNK_PORT AGENT_PORT < ports
  *
  * Every call sends a packet of 20 ms either way each 20 ms; calls are spread over the 20 ms in slices of 1 ms. All
  * trunk packets leave by one socket and all agent packets by another, in batches, so that one core can load a proxy
- * on the other. stdin: CALLS lines "TRUNK AGENT", the proxy's two ports of each call. FILE: G.711 octets, one stretch
- * of SECONDS a call and side ("trunk" stretches first). A call is told by the port it comes back from, a packet by
- * its place in its stream: egress must number packets as ingress did, from wherever it likes.
+ * on the other. stdin: CALLS lines "TRUNK AGENT", the proxy's two ports of each call. FILE: G.711 octets, STRETCHES
+ * equally long ones for the trunk side, then as many for the agent side; call i says stretch i modulo STRETCHES, round
+ * and round, from a place of its own. A call is told by the port it comes back from, a packet by its place in its
+ * stream: egress must number packets as ingress did, from wherever it likes.
  *
  * Arrival is the kernel's receive time, so that this program's own delays do not count as the proxy's.
  * stdout: one JSON line. times in microseconds; late: by how much slices were sent after their time.
@@ -51,7 +52,7 @@ typedef struct {
 static int64_t histogram[BUCKETS + 1], lateness[BUCKETS + 1];
 static int64_t duplicates, strange;
 static uint8_t *audio;
-static uint32_t frames;
+static uint32_t frames, stretches;
 
 static void count(int64_t *in, int64_t us) {
     int64_t bucket = us < 0 ? 0 : us / BUCKET_US;
@@ -89,7 +90,7 @@ static void send_slice(Side *side, int first, int calls, int which) {
         int64_t at = now_ns();
         for (; call < calls && n < BATCH; call += SLICES, n++) {
             Stream *s = &side->streams[call];
-            uint32_t frame = s->sent % frames, stamp = htonl(s->sent * PAYLOAD), ssrc = htonl(call * 2 + which + 1);
+            uint32_t frame = (s->sent + call * 37u) % frames, stamp = htonl(s->sent * PAYLOAD), ssrc = htonl(call * 2 + which + 1);
             uint16_t sequence = htons(s->sent);
             uint8_t *p = packets[n];
             p[0] = 0x80;
@@ -97,7 +98,7 @@ static void send_slice(Side *side, int first, int calls, int which) {
             memcpy(p + 2, &sequence, 2);
             memcpy(p + 4, &stamp, 4);
             memcpy(p + 8, &ssrc, 4);
-            memcpy(p + 12, audio + (((size_t)which * calls + call) * frames + frame) * PAYLOAD, PAYLOAD);
+            memcpy(p + 12, audio + (((size_t)which * stretches + call % stretches) * frames + frame) * PAYLOAD, PAYLOAD);
             parts[n] = (struct iovec){p, PACKET};
             batch[n] = (struct mmsghdr){.msg_hdr = {.msg_name = &side->to[call], .msg_namelen = sizeof side->to[call],
                                                     .msg_iov = &parts[n], .msg_iovlen = 1}};
@@ -155,14 +156,15 @@ static int receive(Side *here, Side *far) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 6) {
-        fprintf(stderr, "generator FILE CALLS SECONDS TRUNK_PORT AGENT_PORT < ports\n");
+    if (argc != 7) {
+        fprintf(stderr, "generator FILE STRETCHES CALLS SECONDS TRUNK_PORT AGENT_PORT < ports\n");
         return 2;
     }
-    int calls = atoi(argv[2]), seconds = atoi(argv[3]);
+    int calls = atoi(argv[3]), seconds = atoi(argv[4]);
+    stretches = atoi(argv[2]);
     int file = open(argv[1], O_RDONLY);
     off_t size = lseek(file, 0, SEEK_END);
-    frames = size / PAYLOAD / 2 / calls;
+    frames = size / PAYLOAD / 2 / stretches;
     audio = mmap(NULL, size, PROT_READ, MAP_PRIVATE | MAP_POPULATE, file, 0);
     if (file < 0 || !frames || audio == MAP_FAILED) {
         fprintf(stderr, "generator: FILE is too short\n");
@@ -170,7 +172,7 @@ int main(int argc, char **argv) {
     }
     static Side sides[2];
     for (int i = 0; i < 2; i++) {
-        sides[i].fd = open_socket(atoi(argv[4 + i]));
+        sides[i].fd = open_socket(atoi(argv[5 + i]));
         sides[i].streams = calloc(calls, sizeof(Stream));
         sides[i].to = calloc(calls, sizeof(struct sockaddr_in));
         memset(sides[i].by_port, -1, sizeof sides[i].by_port);

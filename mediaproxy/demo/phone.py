@@ -41,6 +41,8 @@ class Heard:
     timestamp: int
     at: float
     octets: bytes
+    sequence: int
+    ssrc: int
 
 
 @dataclass(slots=True)
@@ -282,7 +284,7 @@ class _Listener(asyncio.DatagramProtocol):
     def datagram_received(self, data: bytes, _: Any) -> None:
         if len(data) < _RTP.size:
             return
-        _, payload_type, _, timestamp, _ = _RTP.unpack_from(data)
+        _, payload_type, sequence, timestamp, ssrc = _RTP.unpack_from(data)
         self._media.events_heard += payload_type & 127 == PT_EVENT
         if payload_type & 127 == 0:
-            self._media.heard.append(Heard(timestamp, time.perf_counter(), data[_RTP.size :]))
+            self._media.heard.append(Heard(timestamp, time.perf_counter(), data[_RTP.size :], sequence, ssrc))

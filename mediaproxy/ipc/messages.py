@@ -136,6 +136,14 @@ class CloseCall(Message, frozen=True):
     call: str
 
 
+class Interrupted(Message, frozen=True):
+    """Some of the caller's audio was never heard while a capture ran: what is being keyed must be keyed again."""
+
+    call: str
+    capture: int
+    reason: str
+
+
 class CallOver(Message, frozen=True):
     """The call should end. `reason`: rtp-timeout, max-duration."""
 
@@ -248,8 +256,8 @@ class StopRecording(Message, frozen=True):
 
 Any_ = (
     Hello | Ready | Stop | Ping | Pong | Counters | OpenCall | Opened | OpenFailed | UpdateCall | SetMode | ModeSet
-    | CloseCall | CallOver | CallState | Arm | Armed | Guard | BeginCapture | Act | CaptureState | CaptureEnded
-    | StartRecording | StopRecording
+    | CloseCall | CallOver | Interrupted | CallState | Arm | Armed | Guard | BeginCapture | Act | CaptureState
+    | CaptureEnded | StartRecording | StopRecording
 )  # fmt: skip
 
 _encoder = msgspec.msgpack.Encoder()

@@ -7,6 +7,7 @@ import struct
 import numpy as np
 from numpy.typing import NDArray
 
+from mediaproxy import log
 from mediaproxy.ipc import messages as m
 from mediaproxy.ipc.channel import LARGEST, Channel
 
@@ -23,6 +24,7 @@ class Tap:
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
         self.dropped = 0
+        self._behind = False
         self._parts = bytearray((AUDIO,))
 
     def start(self, call: str, number: int, at: float) -> None:
@@ -38,5 +40,9 @@ class Tap:
 
     def flush(self) -> None:
         if len(self._parts) > 1 and not self.channel.send_raw(self._parts):
-            self.dropped += 1
+            if not self._behind:
+                log.get().warning("recording-behind")
+            self.dropped, self._behind = self.dropped + 1, True
+        elif len(self._parts) > 1:
+            self._behind = False
         self._parts = bytearray((AUDIO,))

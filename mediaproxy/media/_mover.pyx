@@ -76,7 +76,6 @@ cdef class Mover:
     cdef object _judge
     cdef epoll_event _events[EVENTS]
     cdef readonly object strangers, unsent
-    cdef readonly long stale
 
     def __cinit__(self, int capacity, judge):
         self._capacity = capacity
@@ -89,7 +88,6 @@ cdef class Mover:
         self._judge = judge
         self.strangers = np.zeros(capacity, np.int64)
         self.unsent = np.zeros(capacity, np.int64)
-        self.stale = 0
 
     def __dealloc__(self):
         free(self._sockets)
@@ -162,14 +160,12 @@ cdef class Mover:
         s.refused_length = length
         return False
 
-    def drain(self, rows, int burst, wanted=None):
+    def drain(self, rows, int burst):
         cdef uint8_t[:, ::1] slab = rows.slab
         cdef int64_t[::1] slots = rows.slot
         cdef int64_t[::1] lengths = rows.length
         cdef uint8_t[::1] controls = rows.control.view(np.uint8)
         cdef int64_t[::1] strangers = self.strangers
-        cdef uint8_t[::1] keep = (np.ones(1, np.uint8) if wanted is None else wanted.view(np.uint8))
-        cdef bint all_ = wanted is None
         cdef int room = slab.shape[0], width = slab.shape[1], count = 0, n, k, index, slot, turn
         cdef bint control
         cdef Socket *s
@@ -193,13 +189,23 @@ cdef class Mover:
                 if not self._believed(s, slot, control, &source, length):
                     strangers[slot] += 1
                     memset(&slab[count, 0], 0, size)
-                elif not all_ and not keep[slot]:
-                    self.stale += 1
-                    memset(&slab[count, 0], 0, size)
                 else:
                     slots[count], lengths[count], controls[count] = slot, size, control
                     count += 1
         rows.count = count
+
+    def discard(self, int burst):
+        cdef char scratch[2048]
+        cdef int turn, n, k
+        cdef long found = 0
+        for turn in range(burst):
+            n = epoll_wait(self._epoll, self._events, EVENTS, 0)
+            if n <= 0:
+                break
+            for k in range(n):
+                found += recvfrom(self._sockets[self._events[k].data.u32].fd, scratch, 2048, MSG_DONTWAIT, NULL, NULL) >= 0
+        memset(scratch, 0, sizeof(scratch))
+        return found
 
     def send(self, rows):
         cdef uint8_t[:, ::1] slab = rows.slab

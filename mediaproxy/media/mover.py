@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from mediaproxy.media.rows import ROWS, Rows
 from mediaproxy.media.source import Address
+from mediaproxy.media.wire.rtp import LARGEST
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,8 +29,7 @@ Judge = Callable[[int, bool, Address], bool]
 class Mover:
     """Sockets of `capacity` slots, two a slot: RTP and, where `control`, RTCP.
 
-    strangers, unsent: int64[capacity], datagrams of other sources, and those the kernel would not take. stale:
-    datagrams thrown away unread.
+    strangers, unsent: int64[capacity], datagrams of other sources, and those the kernel would not take.
     """
 
     def __init__(self, capacity: int, judge: Judge) -> None:
@@ -46,7 +46,6 @@ class Mover:
         self._out_slab: NDArray[np.uint8] | None = None
         self.strangers = np.zeros(capacity, np.int64)
         self.unsent = np.zeros(capacity, np.int64)
-        self.stale = 0
 
     def add(self, slot: int, control: bool, fd: int, family: int) -> None:
         """Watch a bound socket; it stays the caller's to close."""
@@ -82,9 +81,8 @@ class Mover:
         if 0 < port < 65536:
             self._to[slot, control] = (host, port)
 
-    def drain(self, rows: Rows, burst: int, wanted: NDArray[np.bool_] | None = None) -> None:
-        """Fill `rows`, at most `burst` datagrams a socket. wanted: bool[capacity]; those of other slots are thrown
-        away."""
+    def drain(self, rows: Rows, burst: int) -> None:
+        """Fill `rows`, at most `burst` datagrams a socket."""
         if self._slab is not rows.slab:
             self._slab, self._views = rows.slab, [memoryview(row.data) for row in rows.slab]
         views, count = self._views, 0
@@ -103,9 +101,6 @@ class Mover:
                 if source != self._known.get((slot, control)) and not self._believed(slot, control, source):
                     self.strangers[slot] += 1
                     views[count][:size] = bytes(size)
-                elif wanted is not None and not wanted[slot]:
-                    self.stale += 1
-                    views[count][:size] = bytes(size)
                 else:
                     slots.append(slot)
                     lengths.append(size)
@@ -113,6 +108,21 @@ class Mover:
                     count += 1
         rows.slot[:count], rows.length[:count], rows.control[:count] = slots, lengths, controls
         rows.count = count
+
+    def discard(self, burst: int) -> int:
+        """Throw away what waits, at most `burst` datagrams a socket; returns how many there were."""
+        found, scratch = 0, bytearray(LARGEST)
+        for _ in range(burst):
+            ready = self._epoll.poll(0, ROWS)
+            if not ready:
+                break
+            for fd, _ in ready:
+                try:
+                    self._by_fd[fd][2].recv_into(scratch)
+                    found += 1
+                except OSError:
+                    continue
+        return found
 
     def _believed(self, slot: int, control: bool, source: Any) -> bool:
         if source == self._refused.get((slot, control)):

@@ -26,7 +26,7 @@ if os.environ.get("FLATTONE_PURE") != "1":
 
 BURST = 16
 """Datagrams read from one socket in a tick, so that a flood on one port does not starve the others."""
-EVERYTHING = 4096
+EVERYTHING = 1024
 """More datagrams than a socket's buffer holds."""
 _RECEIVE_BUFFER = 1 << 18
 
@@ -48,6 +48,8 @@ class Pump:
         self._mover = make(capacity, self._believe)
         self._legs: dict[int, Leg] = {}
         self._rows = Rows()
+        self.stale = 0
+        """Datagrams thrown away after a stall."""
 
     def open(self, slot: int, host: str, port: int, rule: SourceRule) -> bool:
         """Bind RTP and RTCP for `slot`; False where the port is taken by someone else.
@@ -111,11 +113,11 @@ class Pump:
         self._mover.drain(self._rows, BURST)
         return self._rows
 
-    def drain_stale(self, wanted: NDArray[np.bool_]) -> Rows:
-        """Take what has piled up during a stall: only of slots in `wanted`, bool[capacity]; the rest is thrown away."""
-        self._rows.wipe()
-        self._mover.drain(self._rows, EVERYTHING, wanted)
-        return self._rows
+    def discard(self) -> int:
+        """Throw away what has piled up; returns how many datagrams it was."""
+        found = self._mover.discard(EVERYTHING)
+        self.stale += found
+        return found
 
     def send(self, out: Rows) -> None:
         """Send every row; what the kernel will not take is dropped and counted."""
@@ -134,8 +136,3 @@ class Pump:
     def unsent(self) -> NDArray[np.int64]:
         """int64[capacity], datagrams that the kernel would not take."""
         return self._mover.unsent
-
-    @property
-    def stale(self) -> int:
-        """Datagrams thrown away after a stall."""
-        return self._mover.stale

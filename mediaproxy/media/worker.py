@@ -36,8 +36,6 @@ ORPHAN_SECONDS: Final = 10.0
 """A call that no signalling knows ends when nothing has come for so long."""
 STALL: Final = 0.2
 """After so long without a tick, what has piled up is thrown away: nobody wants to hear it now."""
-_CATCH_UP: Final = 64
-"""Drains after a stall before the worker goes on whatever there is: a flood may refill the buffers for ever."""
 EMERGENCY_CALLS: Final = 8
 """Room beyond `max_calls` for calls of emergency routes."""
 
@@ -129,18 +127,13 @@ class Worker:
         self.load.tick(self._clock() - now)
 
     def _catch_up(self, now: float) -> None:
-        """After a stall: nothing of what has piled up is sent, but keys of running captures are heard."""
+        """After a stall what has piled up is thrown away unread: to work through it would be the next stall. A key may
+        have been in it, so what is being keyed must be keyed again."""
         self._counts["stalls"] += 1
-        log.get().warning("stalled", seconds=round(now - self._last_tick, 3))
-        armed = self._engine.mode == Mode.ARMED
-        for _ in range(_CATCH_UP):
-            before = self._pump.stale
-            rows = self._pump.drain_stale(armed)
-            if not rows.count and self._pump.stale == before:
-                break
-            out = self._work(rows, now)
-            if out is not None:
-                out.wipe()
+        log.get().warning("stalled", seconds=round(now - self._last_tick, 3), count=self._pump.discard())
+        for call in self._calls.values():
+            if call.capture:
+                self._signalling.send(m.Interrupted(call.id, call.capture, "stalled"))
 
     def _work(self, rows: Rows, now: float) -> Rows | None:
         try:

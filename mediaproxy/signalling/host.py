@@ -204,6 +204,9 @@ class Host:
             self._not_opened(message, now)
         elif isinstance(message, m.ModeSet):
             self._mode_set(message)
+        elif isinstance(message, m.Interrupted):
+            self._vault.send(m.Act(message.capture, "interrupted"))
+            log.get().warning("interrupted", call=message.call, reason=message.reason)
         elif isinstance(message, m.CallOver):
             self._b2bua.hang_up(message.call, message.reason, now)
         elif isinstance(message, m.Arm):
@@ -279,6 +282,8 @@ class Host:
         record = self._records.get(message.call)
         if record is not None and record.mode == ("sealed" if message.release else "passthrough"):
             record.worker.send(m.SetMode(message.call, "released" if message.release else "guarded"))
+            if message.release and record.capture:  # it was interrupted, and goes on
+                record.worker.send(m.SetMode(message.call, "armed", record.capture))
 
     def _seal(self, record: Record, reason: str) -> None:
         record.worker.send(m.SetMode(record.call, "sealed", record.capture))
@@ -299,12 +304,15 @@ class Host:
                 self._reopen(record)
 
     def _reopen(self, record: Record) -> None:
-        """The same ports in the new worker; what was armed is sealed, and its capture has failed."""
+        """The same ports in the new worker; what was armed is sealed, and goes on with its capture when released: the
+        field that was being keyed is to be keyed again."""
         assert record.ports is not None
         if record.capture:
-            self._vault.send(m.Act(record.capture, "media-restarted"))
-            record.capture = 0
-            record.mode = "sealed" if record.mode == "armed" else "guarded"  # not yet armed: nothing was keyed
+            self._vault.send(m.Act(record.capture, "interrupted"))
+            if record.mode != "armed":  # not yet armed: nothing was keyed
+                self._agent.send(m.Armed(record.call, record.capture, False))
+                record.capture = 0
+            record.mode = "sealed" if record.mode == "armed" else "guarded"
         elif record.mode != "sealed":
             record.mode = "guarded"
         call = self._b2bua.calls.get(record.call)

@@ -160,6 +160,16 @@ class Capture:
         elif action == "submit" and self.state == READY:
             self.submit()
 
+    def interrupt(self, now: float) -> None:
+        """Keys may have been lost on the way here: the field that waits for more is keyed again from its start."""
+        current = self._current()
+        if self.state == KEYING and current is not None:
+            current.clear()
+            current.reason = "interrupted"
+            self.field_deadline = now + self.field_seconds
+            self._settle(current)
+            self.dirty = True
+
     def submit(self) -> None:
         """To the gateway now."""
         self.state, self.dirty = SUBMITTING, True

@@ -11,7 +11,7 @@ from mediaproxy.vault.secret import Secret
 
 WAITING, FILLING, COMPLETE, INVALID = "waiting", "filling", "complete", "invalid"
 
-REASONS: Final = ("length", "check-digit", "expired", "month", "timeout")
+REASONS: Final = ("length", "check-digit", "expired", "month", "timeout", "interrupted")
 """Why a field is invalid: all an agent ever learns."""
 
 

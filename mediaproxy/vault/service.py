@@ -22,7 +22,7 @@ GRID = 0.5
 KEEP = 600.0
 """Seconds that an ended capture (which holds no digit) can still be asked for."""
 
-_FAULTS = ("call-ended", "media-restarted", "not-armed", "sealed")
+_FAULTS = ("call-ended", "not-armed", "sealed")
 """What signalling and the agent process may report of a capture: it ends, wiped."""
 
 
@@ -96,7 +96,9 @@ class Vault:
             capture = self._captures.get(message.capture)
             if capture is None:
                 return
-            if message.action in _FAULTS:
+            if message.action == "interrupted":
+                capture.interrupt(now)
+            elif message.action in _FAULTS:
                 if not capture.ended and capture.state != SUBMITTING:  # a token on its way is not thrown away
                     capture.end(FAILED, message.action)
             else:

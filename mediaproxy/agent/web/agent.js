@@ -8,7 +8,7 @@ const REASON = {
   "invalid-field": "refused by the gateway", "gateway-unavailable": "the gateway cannot be reached",
   "not-configured": "payments are not set up for this call", "call-ended": "the call ended", sealed: "the line was sealed",
   "answer-refused": "the gateway's answer was unsafe", "vault-restarted": "please start again",
-  "media-restarted": "please start again",
+  interrupted: "please key it again",
 };
 const STATUS = {
   keying: "The caller can key now.", complete: "All fields received.", submitting: "Sending to the gateway…",
