@@ -11,6 +11,7 @@ the excitation is bent as well as in what passes.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Final
 
 import numpy as np
@@ -28,9 +29,14 @@ FADE: Final = 64
 """8 ms from the original to the substitute and back: no click."""
 _TAPS: Final = HISTORY + 1
 _TABLE: Final = 1 << 16
+_EARLY: Final = 32
+"""So many taps of the filters that need not wait for the full delay are zero, at one end, and are left out."""
+_FAINT: Final = 1e-9
 _BLOCK: Final = 40
-_TILE: Final = 128
-"""Streams at a time: what is in between stays in the cache (measured: benchmarks.dsp_cost)."""
+_PIECE: Final = 160
+_TILE: Final = 160
+"""Samples that a filter makes in one product, samples and streams at a time: what is in between stays in the cache
+(measured: benchmarks.dsp_cost)."""
 LONGEST: Final = 8000
 """Samples of the longest block: a second."""
 _LEVEL_HOPS: Final = 12
@@ -56,11 +62,6 @@ _LOW_HOPS: Final = 16
 _BENT: Final = 0.3
 """Root mean square, about, of what bending leaves of speech at level 1."""
 _TINY: Final = np.float32(1e-10)
-
-
-def _hann(hops: int) -> Samples:
-    window = np.hanning(hops + 2)[1:-1]
-    return np.asarray(window / window.sum(), np.float32)
 
 
 def _fir(edges: Sequence[float], gains: Sequence[float], weights: Sequence[float], taps: int) -> Values:
@@ -105,18 +106,24 @@ _REBUILD = [
 ]
 
 
-def _toeplitz(filters: list[Values], size: int) -> Samples:
-    """float32[HISTORY + size, len(filters) * size]: filters over a window as one product."""
-    out = np.zeros((HISTORY + size, len(filters), size), np.float32)
+def _toeplitz(filters: Sequence[Values], size: int) -> Samples:
+    """float32[taps - 1 + size, len(filters) * size]: filters of as many taps over a window as one product.
+
+    Taps below all rounding are left out: products with them are subnormal numbers, which made the rest three times as
+    slow (measured).
+    """
+    taps = filters[0].size
+    out = np.zeros((taps - 1 + size, len(filters), size), np.float32)
     for i, fir in enumerate(filters):
+        audible = np.where(np.abs(fir) < _FAINT * np.abs(fir).max(), 0, fir)
         for j in range(size):
-            out[j : j + _TAPS, i, j] = fir[::-1]
-    return out.reshape(HISTORY + size, -1)
+            out[j : j + taps, i, j] = audible[::-1]
+    return out.reshape(taps - 1 + size, -1)
 
 
 def _noise(rng: np.random.Generator) -> Samples:
-    """float32[6, TABLE], RMS 1: outside the band (shaped like the click of an edge), below 500 Hz, in A, in B, slow
-    (4 to 80 Hz) twice."""
+    """float32[6, TABLE], as it is used: outside the band (shaped like the click of an edge), below 500 Hz, in A, in B,
+    and around 1, slow (4 to 80 Hz) twice."""
     spectrum = np.fft.rfft(rng.standard_normal((6, _TABLE)))
     hz = np.fft.rfftfreq(_TABLE, 1 / 8000)
     click = np.where(hz < 1000, 1 / (1 + np.clip(600 - hz, 0, None) / 200), 1 / (1 + np.clip(hz - 1750, 0, None) / 300))
@@ -126,24 +133,69 @@ def _noise(rng: np.random.Generator) -> Samples:
         row *= np.abs(np.fft.rfft(fir, _TABLE))
     spectrum[4:] *= (hz < 80) & (hz > 4)
     noise = np.fft.irfft(spectrum, _TABLE)
-    return np.asarray(noise / noise.std(axis=1, keepdims=True), np.float32)
+    noise /= noise.std(axis=1, keepdims=True)
+    noise[1] *= _BLUR
+    noise[2:4] *= _NOISE
+    noise[4:] = 1 + _JITTER * noise[4:]
+    return np.asarray(noise, np.float32)
 
 
-def _ramp(nodes: Samples) -> Samples:
-    """float32[..., k + 1], values at the ends of hops -> float32[..., k * HOP], linear in between."""
+def _hann(hops: int) -> Values:
+    window = np.hanning(hops + 2)[1:-1]
+    return np.asarray(window / window.sum(), np.float64)
+
+
+def _hops(size: int) -> Samples:
+    """float32[size, size / HOP]: from squares to the mean of each hop."""
+    return np.repeat(np.eye(size // HOP, dtype=np.float32), HOP, axis=0) / np.float32(HOP)
+
+
+def _ramps(hops: int) -> Samples:
+    """float32[hops + 1, hops * HOP]: from values at the ends of hops to a line from each to the next."""
     t = np.arange(1, HOP + 1, dtype=np.float32) / HOP
-    out = nodes[..., :-1, None] + np.diff(nodes, axis=-1)[..., None] * t
-    return np.asarray(out.reshape(*nodes.shape[:-1], -1), np.float32)
+    out = np.zeros((hops + 1, hops, HOP), np.float32)
+    for hop in range(hops):
+        out[hop, hop], out[hop + 1, hop] = 1 - t, t
+    return out.reshape(hops + 1, -1)
 
 
-def _power(x: Samples) -> Samples:
-    """float32[..., k * HOP] -> float32[..., k], mean square of each hop."""
-    hops = x.reshape(*x.shape[:-1], -1, HOP)
-    return np.asarray(np.einsum("...i,...i->...", hops, hops) / np.float32(HOP), np.float32)
+def _runs(x: Samples, pick: np.ufunc) -> Samples:
+    """float32[n, k] -> float32[n, k - RANGE + 1]: the greatest or the least of each RANGE values in a row."""
+    width = 1
+    while width < _RANGE:  # by doubling: RANGE is a power of two
+        x = pick(x[:, :-width], x[:, width:])
+        width *= 2
+    return x
 
 
-def _smooth(x: Samples, weights: Samples) -> Samples:
-    return np.asarray(np.lib.stride_tricks.sliding_window_view(x, weights.size, axis=-1) @ weights, np.float32)
+def _filter(x: Samples, matrix: Samples, size: int, count: int) -> Samples:
+    """`count` filters (`_toeplitz`) over float32[n, taps - 1 + length]: float32[count, n, length]."""
+    n, window = len(x), len(matrix)
+    out = np.empty((count, n, x.shape[1] - window + size), np.float32)
+    for at in range(0, out.shape[2], size):
+        product = x[:, at : at + window] @ matrix
+        out[:, :, at : at + size] = product.reshape(n, count, size).transpose(1, 0, 2)
+    return out
+
+
+class _Plan:
+    """All that is linear about a block of one length, as matrices: a few products instead of many small steps."""
+
+    def __init__(self, length: int) -> None:
+        hops = length // HOP
+        self.block = size = _BLOCK if length % _BLOCK == 0 else HOP
+        self.stop, self.low = _toeplitz([_STOP], size), _toeplitz([_LOW[_EARLY:]], size)
+        self.levels = _toeplitz([fir[: _TAPS - _EARLY] for fir in (_FAST, *_LEVELS)], size)
+        self.rebuild = _toeplitz([fir / _BENT for fir in _REBUILD], size)
+        self.hops, self.ramps = _hops(length), _ramps(hops)
+        self.fast = _toeplitz([_hann(_FAST_HOPS)], hops + _RANGE)
+        self.slow = _toeplitz([_hann(_LEVEL_HOPS)], hops + 1)
+        self.low_mean, self.flat_mean = (_toeplitz([np.full(k, 1 / k)], hops + 1) for k in (_LOW_HOPS, _FLAT_HOPS))
+
+
+@cache
+def _plan(length: int) -> _Plan:
+    return _Plan(length)
 
 
 class Substitution:
@@ -151,19 +203,18 @@ class Substitution:
 
     def __init__(self, capacity: int, seed: int | None = None) -> None:
         self._random = np.random.default_rng(seed)
-        self._table = _noise(self._random)
+        self._noise = np.lib.stride_tricks.sliding_window_view(_noise(self._random), _PIECE, axis=1)
         self._clock = np.zeros(capacity, np.int64)
-        self._power = np.zeros((capacity, 3, _RANGE + _LEVEL_HOPS), np.float32)
+        self._power = np.zeros((3, capacity, _RANGE + _LEVEL_HOPS), np.float32)
         """Of past hops: in the band as a whole, in A, in B."""
-        self._low_power = np.zeros((capacity, _LOW_HOPS), np.float32)
-        self._bent = np.zeros((capacity, HISTORY), np.float32)
-        self._flat = np.zeros((capacity, 2, _FLAT_HOPS), np.float32)
-        self._matrices: dict[int, tuple[Samples, Samples]] = {}
+        self._low_power = np.zeros((1, capacity, _LOW_HOPS), np.float32)
+        self._bent = np.zeros((1, capacity, HISTORY), np.float32)
+        self._flat = np.zeros((2, capacity, _FLAT_HOPS), np.float32)
 
     def reset(self, slots: Index) -> None:
         """Forget what was heard in `slots`; from now on they have other noise."""
         for state in (self._power, self._low_power, self._bent, self._flat):
-            state[slots] = 0
+            state[:, slots] = 0
         self._clock[slots] = self._random.integers(0, _TABLE - LONGEST, np.shape(slots))
 
     def process(self, slots: Index, audio: Samples) -> Samples:
@@ -171,53 +222,59 @@ class Substitution:
 
         audio: float32[n, HISTORY + length], length a multiple of HOP. Returns float32[n, length], 64 samples late.
         """
-        out = np.empty((len(slots), audio.shape[1] - HISTORY), np.float32)
-        for tile in range(0, len(slots), _TILE):
-            part = slice(tile, tile + _TILE)
-            out[part] = self._tile(slots[part], audio[part])
+        n, length = len(slots), audio.shape[1] - HISTORY
+        out = np.empty((n, length), np.float32)
+        tile = -(-n // -(-n // _TILE)) if n else 1
+        for row in range(0, n, tile):
+            part = slice(row, row + tile)
+            for at in range(0, length, _PIECE):
+                end = min(at + _PIECE, length)
+                out[part, at:end] = self._piece(slots[part], audio[part, at : HISTORY + end], at)
+            self._clock[slots[part]] = (self._clock[slots[part]] + length) % (_TABLE - LONGEST)
         return out
 
-    def _tile(self, slots: Index, audio: Samples) -> Samples:
+    def _piece(self, slots: Index, audio: Samples, at: int) -> Samples:
+        """Rebuild a piece of at most PIECE samples of a block, from `at` on."""
         length = audio.shape[1] - HISTORY
-        bands = self._filter(audio, 0, 5)
-        noise = np.lib.stride_tricks.sliding_window_view(self._table, length, axis=1)[:, self._clock[slots]]
-        self._clock[slots] = (self._clock[slots] + length) % (_TABLE - LONGEST)
-        level, cover = self._levels(slots, bands[:, 2:])
-        bent = self._bend(slots, bands[:, 1] + _BLUR * cover * noise[1])
-        rebuilt = self._filter(bent, 1, 2) / np.float32(_BENT)
-        rebuilt += _NOISE * noise[2:4].transpose(1, 0, 2)
-        flat = np.concatenate([self._flat[slots], _power(rebuilt)], axis=2)
-        self._flat[slots] = flat[:, :, -_FLAT_HOPS:]
-        even = 1 / np.sqrt(_smooth(flat, np.full(_FLAT_HOPS, 1 / _FLAT_HOPS, np.float32)) + np.float32(1e-3))
-        rebuilt *= _ramp(level) * (1 + _JITTER * noise[4:].transpose(1, 0, 2)) * _ramp(even)
-        return np.asarray(bands[:, 0] + cover * noise[0] + rebuilt[:, 0] + rebuilt[:, 1], np.float32)
+        plan = _plan(length)
+        noise = self._noise[:, :, :length][:, self._clock[slots] + at]
+        level, cover = self._levels(plan, slots, audio)
+        low = _filter(audio[:, : length + HISTORY - _EARLY], plan.low, plan.block, 1)
+        low[0] += cover * noise[1]
+        rebuilt = _filter(self._bend(plan, slots, low)[0], plan.rebuild, plan.block, 2)
+        rebuilt += noise[2:4]
+        flat = _follow(self._flat, slots, np.square(rebuilt) @ plan.hops)
+        rebuilt *= (1 / np.sqrt(flat @ plan.flat_mean + np.float32(1e-3))) @ plan.ramps
+        rebuilt *= level
+        rebuilt *= noise[4:]
+        out = _filter(audio, plan.stop, plan.block, 1)[0]
+        cover *= noise[0]
+        for part in (cover, *rebuilt):
+            out += part
+        return np.asarray(out, np.float32)
 
-    def _levels(self, slots: Index, bands: Samples) -> tuple[Samples, Samples]:
-        """From the band as a whole, A and B (float32[n, 3, length]): the levels of A and B at the ends of hops
-        (float32[n, 2, hops + 1]) and the covering noise (float32[n, length])."""
-        power = np.concatenate([self._power[slots], _power(bands)], axis=2)
-        self._power[slots] = power[:, :, -self._power.shape[2] :]
-        fast = np.sqrt(_smooth(power[:, 0, _LEVEL_HOPS - _FAST_HOPS :], _hann(_FAST_HOPS)))
-        recent = np.lib.stride_tricks.sliding_window_view(fast, _RANGE, axis=1)[:, 1:]
-        top, bottom = recent.max(axis=2), recent.min(axis=2)
+    def _levels(self, plan: _Plan, slots: Index, audio: Samples) -> tuple[Samples, Samples]:
+        """The levels of A and B, float32[2, n, length], and the covering noise's, float32[n, length]."""
+        bands = _filter(audio[:, _EARLY:], plan.levels, plan.block, 3)
+        power = _follow(self._power, slots, np.square(bands, out=bands) @ plan.hops)
+        recent = np.sqrt(power[0, :, _LEVEL_HOPS - _FAST_HOPS + 1 :] @ plan.fast)
+        top, bottom = _runs(recent, np.maximum), _runs(recent, np.minimum)
         cover = _FLOOR * top + _EDGE * np.maximum(top - _KNEE * bottom, 0)
-        return np.sqrt(_smooth(power[:, 1:, _RANGE:], _hann(_LEVEL_HOPS))), _ramp(cover)
+        level = np.sqrt(power[1:, :, _RANGE:] @ plan.slow)
+        return np.asarray(level @ plan.ramps, np.float32), np.asarray(cover @ plan.ramps, np.float32)
 
-    def _bend(self, slots: Index, low: Samples) -> Samples:
-        """float32[n, HISTORY + length]: the excitation, harmonics of the speech below 500 Hz, with what came before."""
-        power = np.concatenate([self._low_power[slots], _power(low)], axis=1)
-        self._low_power[slots] = power[:, -_LOW_HOPS:]
-        scale = 1 / np.sqrt(_smooth(power, np.full(_LOW_HOPS, 1 / _LOW_HOPS, np.float32)) + _TINY)
-        bent = np.concatenate([self._bent[slots], np.square(np.clip(low * _ramp(scale), 0, 4))], axis=1)
-        self._bent[slots] = bent[:, -HISTORY:]
-        return bent
+    def _bend(self, plan: _Plan, slots: Index, low: Samples) -> Samples:
+        """float32[1, n, HISTORY + length]: the excitation, harmonics of the speech below 500 Hz, with what came before.
 
-    def _filter(self, x: Samples, which: int, count: int) -> Samples:
-        """float32[n, HISTORY + length] -> float32[n, count, length]."""
-        n, length = x.shape[0], x.shape[1] - HISTORY
-        size = _BLOCK if length % _BLOCK == 0 else HOP
-        if size not in self._matrices:
-            self._matrices[size] = (_toeplitz([_STOP, _LOW, _FAST, *_LEVELS], size), _toeplitz(_REBUILD, size))
-        windows = np.lib.stride_tricks.sliding_window_view(x, HISTORY + size, axis=1)[:, ::size]
-        out = windows.reshape(-1, HISTORY + size) @ self._matrices[size][which]
-        return out.reshape(n, length // size, count, size).transpose(0, 2, 1, 3).reshape(n, count, length)
+        low: float32[1, n, length].
+        """
+        power = _follow(self._low_power, slots, np.square(low) @ plan.hops)
+        low *= (1 / np.sqrt(power @ plan.low_mean + _TINY)) @ plan.ramps
+        return _follow(self._bent, slots, np.square(np.clip(low, 0, 4, out=low), out=low))
+
+
+def _follow(state: Samples, slots: Index, new: Samples) -> Samples:
+    """float32[k, n, past + m]: the past of `slots` that `state` float32[k, capacity, past] keeps, then `new`."""
+    whole = np.concatenate([state[:, slots], new], axis=2)
+    state[:, slots] = whole[:, :, -state.shape[2] :]
+    return whole
