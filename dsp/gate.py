@@ -86,7 +86,7 @@ class _Window:
     """float32[samples, hum + r]: orthonormal: hum first, then a subspace that holds every pair nearly whole."""
     hum: int
     pairs: Samples
-    """float32[r, 4 * 80]: an orthonormal basis a pair within that subspace, first vectors first."""
+    """float32[4 * 80, r]: an orthonormal basis a pair within that subspace, first vectors first."""
     solve: Samples
     """float32[80, 4, r]: least-squares coefficients (cos low, cos high, sin low, sin high)."""
 
@@ -111,8 +111,8 @@ def _window(samples: int, share: float, rate: int) -> _Window:
         share,
         np.concatenate([hum, joint], axis=1).astype(np.float32),
         hum.shape[1],
-        np.stack([goertzel.orthonormal(joint.T @ basis) for basis in orthonormal], axis=2)
-        .reshape(rank, -1)
+        np.stack([goertzel.orthonormal(joint.T @ basis).T for basis in orthonormal], axis=1)
+        .reshape(-1, rank)
         .astype(np.float32),
         np.stack([np.linalg.pinv(joint.T @ basis) for basis in bases]).astype(np.float32),
     )
@@ -139,66 +139,78 @@ class Gate:
 
         What is not finite is a yes.
         """
-        with np.errstate(invalid="ignore", over="ignore"):
-            return self._judge(audio)
-
-    def _judge(self, audio: Samples) -> Verdict:
-        n, total = audio.shape
-        length = total - self.history
-        count = -(-length // self.hop)
-        first = total - self._short.samples - (count - 1) * self.hop
-        short = goertzel.frames(audio[:, first:], self._short.samples, self.hop)
-        long = np.lib.stride_tricks.sliding_window_view(audio, self._long.samples, axis=1)
+        n = len(audio)
         yes, last = np.zeros(n, np.int64), np.zeros(n, np.int64)
-        for tile in range(0, n, _TILE):
-            x = short[tile : tile + _TILE].reshape(-1, self._short.samples)
-            found, close = self._likely(self._short, x, _CLOSE, _ONSET)
-            found = found[self._plausible(self._placed(long, tile, found, count, length))]
-            every = close[(count - 1 - close % count) % _LONG_EVERY == 0]
-            more, _ = self._likely(self._long, self._placed(long, tile, every, count, length), 1.0)
-            place = np.concatenate([found, every[more]])
-            if place.size:
-                row = tile + place // count
-                yes += np.bincount(row, minlength=n)
-                np.maximum.at(last, row, length - (count - 1 - place % count) * self.hop)
+        tile = -(-n // -(-n // _TILE)) if n else 1
+        with np.errstate(invalid="ignore", over="ignore"):
+            for at in range(0, n, tile):
+                part = slice(at, at + tile)
+                row, end = self._tile(np.ascontiguousarray(audio[part]))
+                if row.size:
+                    yes[part] = np.bincount(row, minlength=len(yes[part]))
+                    np.maximum.at(last[part], row, end - self.history)
         return Verdict(yes, last)
 
-    def _placed(self, long: Samples, tile: int, place: Index, count: int, length: int) -> Samples:
-        """The long windows that end where the short ones of index `place` in the tile do, float32[m, samples]."""
-        end = length - (count - 1 - place % count) * self.hop
-        return long[tile + place // count, self.history + end - self._long.samples]
+    def _tile(self, audio: Samples) -> tuple[Index, Index]:
+        """Row of each window that is a yes, and where in `audio` it ends. Places are counted window by window, all
+        rows of the first window first."""
+        n, total = audio.shape
+        short, long = self._short, self._long
+        ends = np.arange(total, self.history, -self.hop)[::-1]
+        inside, loud, energy = self._everywhere(audio, ends)
+        joint = np.einsum("ij,ij->i", inside, inside)
+        # Limits are asked the other way round, so that what is not a number is masked.
+        near = np.flatnonzero(~((energy <= self._floor * short.samples) | (joint < _CLOSE * energy)))
+        if not near.size:
+            return near, near
+        inside, loud, energy, joint = inside[near], loud[near], energy[near], joint[near]
+        row, end = near % n, ends[near // n]
+        likely = np.flatnonzero(~(joint < _JOINT_SLACK * short.share * energy))
+        found, share = self._fit(short, inside[likely], energy[likely], _ONSET)
+        found, share = likely[found], share[found]
+        if found.size:
+            onset = joint[found] >= _ONSET_JOINT * energy[found]
+            whole = _before(audio, row[found], end[found], long.samples)
+            found = found[self._plausible(whole, share, loud[found], energy[found], onset)]
+        every = np.flatnonzero((len(ends) - 1 - near // n) % _LONG_EVERY == 0)
+        if every.size:
+            whole = _before(audio, row[every], end[every], long.samples)
+            found = np.concatenate([found, every[self._likely(long, whole)]])
+        return row[found], end[found]
 
-    def _plausible(self, whole: Samples) -> Flags:
+    def _everywhere(self, audio: Samples, ends: Index) -> tuple[Samples, Samples, Samples]:
+        """Of the short windows that end at `ends`, [window, row] in one: coordinates float32[m, r], energy float32[m]
+        with hum and without."""
+        n, size, first = len(audio), self._short.samples, ends[0] - self._short.samples
+        y = np.empty((len(ends), n, self._short.bank.shape[1]), np.float32)
+        for out, end in zip(y, ends.tolist(), strict=True):  # no copy of windows that overlap
+            np.matmul(audio[:, end - size : end], self._short.bank, out=out)
+        y = y.reshape(-1, y.shape[2])
+        hum = y[:, : self._short.hum]
+        loud = (_spans(len(ends), size, self.hop) @ np.square(audio[:, first:]).T).ravel()
+        return y[:, self._short.hum :], loud, loud - np.einsum("ij,ij->i", hum, hum)
+
+    def _plausible(self, whole: Samples, share: Samples, loud: Samples, energy: Samples, onset: Flags) -> Flags:
         """bool[m]: whether the second halves of long windows `whole`, that may be tones, are no vowels.
 
         A vowel fits a pair for one period of the voice as well as a tone does, and no longer. So what fits less well
         must stand out of what was before; what was as loud and fitted nearly as well before must have been the same
         pair; and what fades within the window is no key.
-        """
-        if not len(whole):
-            return np.zeros(0, np.bool_)
-        half = self._short.samples
-        x = np.ascontiguousarray(whole[:, half:])
-        inside, energy = self._inside(self._short, x)
-        inside_before, before = self._inside(self._short, np.ascontiguousarray(whole[:, :half]))
-        share, share_before = self._share(self._short, inside, energy), self._share(self._short, inside_before, before)
-        loud, loud_before = np.einsum("ij,ij->i", x, x), np.einsum("ij,ij->i", whole[:, :half], whole[:, :half])
-        fine = ~(loud_before > 10 ** (-_STEP_DB / 10) * loud) | (share_before < _VOWEL)
-        old = np.flatnonzero(~fine)
-        if old.size:
-            fine[old] = self._share(self._long, *self._inside(self._long, whole[old])) >= _STEADY
-        joint = np.einsum("ij,ij->i", inside, inside)
-        onset = (before <= 10 ** (-_ONSET_DB / 10) * energy) & (joint >= _ONSET_JOINT * energy)
-        fine &= ~(share < self._short.share) | onset
-        halves = x.reshape(len(x), 2, half // 2)
-        halves = halves - halves.mean(axis=2, keepdims=True)
-        power = np.einsum("ijk,ijk->ij", halves, halves)
-        return np.asarray(fine & ~(power[:, 0] > 10 ** (_FADE_DB / 10) * power[:, 1]), np.bool_)
 
-    def _share(self, window: _Window, inside: Samples, energy: Samples) -> Samples:
-        """float32[m]: what share of the energy the best pair explains."""
-        explained = np.square(inside @ window.pairs).reshape(len(inside), 4, len(window.solve)).sum(axis=1).max(axis=1)
-        return np.asarray(explained / (energy + _TINY), np.float32)
+        Of the second half, float32[m]: share that a pair explains, energy with and without hum; bool[m], whether it
+        may be an onset.
+        """
+        half = self._short.samples
+        past, halves = whole[:, :half], whole[:, half:].reshape(len(whole), 2, half // 2) @ _centre(half // 2)
+        power = np.einsum("ijk,ijk->ij", halves, halves)
+        inside, before = self._inside(self._short, past)
+        onset = onset & (before <= 10 ** (-_ONSET_DB / 10) * energy)
+        fine = ~(power[:, 0] > 10 ** (_FADE_DB / 10) * power[:, 1]) & (~(share < self._short.share) | onset)
+        ask = np.flatnonzero(fine & (np.einsum("ij,ij->i", past, past) > 10 ** (-_STEP_DB / 10) * loud))
+        if ask.size:
+            ask = ask[~(self._share(self._short, inside[ask], before[ask]) < _VOWEL)]
+            fine[ask] = self._share(self._long, *self._inside(self._long, whole[ask])) >= _STEADY
+        return fine
 
     def _inside(self, window: _Window, x: Samples) -> tuple[Samples, Samples]:
         """Coordinates of x in the space of the pairs, float32[m, r], and its energy without hum, float32[m]."""
@@ -206,21 +218,54 @@ class Gate:
         hum = y[:, : window.hum]
         return y[:, window.hum :], np.einsum("ij,ij->i", x, x) - np.einsum("ij,ij->i", hum, hum)
 
-    def _likely(self, window: _Window, x: Samples, close: float, limit: float = 1.0) -> tuple[Index, Index]:
-        """Rows of x float32[m, samples] that look like a key, and those of whose energy the share `close` may be."""
+    def _explained(self, window: _Window, inside: Samples) -> Samples:
+        """float32[pairs, m]: energy that each pair explains."""
+        c = window.pairs @ inside.T
+        np.square(c, out=c)
+        return np.asarray(c.reshape(4, len(window.solve), len(inside)).sum(axis=0), np.float32)
+
+    def _share(self, window: _Window, inside: Samples, energy: Samples) -> Samples:
+        """float32[m]: what share of the energy the best pair explains."""
+        return np.asarray(self._explained(window, inside).max(axis=0) / (energy + _TINY), np.float32)
+
+    def _likely(self, window: _Window, x: Samples) -> Index:
+        """Rows of x float32[m, samples] that look like a key."""
         inside, energy = self._inside(window, x)
         joint = np.einsum("ij,ij->i", inside, inside)
-        # Limits are asked the other way round, so that what is not a number is masked.
         loud = ~(energy <= self._floor * window.samples)
-        near = np.flatnonzero(loud & ~(joint < close * energy))
-        found = np.flatnonzero(loud & ~(joint < _JOINT_SLACK * window.share * energy))
-        if not found.size:
-            return found, near
-        inside, share = inside[found], min(window.share, limit) * energy[found]
-        explained = np.square(inside @ window.pairs).reshape(len(found), 4, -1).sum(axis=1)
-        best = explained.argmax(axis=1)
-        passed = np.flatnonzero(~(explained[np.arange(len(found)), best] < share))
-        c = np.square(np.einsum("nkr,nr->nk", window.solve[best[passed]], inside[passed]))
+        likely = np.flatnonzero(loud & ~(joint < _JOINT_SLACK * window.share * energy))
+        found, _ = self._fit(window, inside[likely], energy[likely], window.share)
+        return likely[found]
+
+    def _fit(self, window: _Window, inside: Samples, energy: Samples, least: float) -> tuple[Index, Samples]:
+        """Which of windows that lie in the space of the pairs one pair explains, its tones of like strength, and what
+        share of the energy of each the best pair explains, float32[m]."""
+        explained = self._explained(window, inside)
+        most = explained.max(axis=0)
+        passed = np.flatnonzero(~(most < least * energy))
+        best = explained[:, passed].argmax(axis=0)
+        c = np.square(np.einsum("nkr,nr->nk", window.solve[best], inside[passed]))
         low, high = c[:, 0] + c[:, 2], c[:, 1] + c[:, 3]
         lopsided = np.minimum(low, high) < WEAKER_TONE * (low + high)
-        return found[passed[~lopsided]], near
+        return passed[~lopsided], np.asarray(most / (energy + _TINY), np.float32)
+
+
+@cache
+def _spans(count: int, samples: int, hop: int) -> Samples:
+    """float32[count, samples + (count - 1) * hop]: which samples are whose, of windows a hop apart."""
+    out = np.zeros((count, samples + (count - 1) * hop), np.float32)
+    for i in range(count):
+        out[i, i * hop : i * hop + samples] = 1
+    return out
+
+
+@cache
+def _centre(samples: int) -> Samples:
+    """float32[samples, samples]: takes the mean away."""
+    return np.eye(samples, dtype=np.float32) - np.float32(1 / samples)
+
+
+def _before(audio: Samples, row: Index, end: Index, samples: int) -> Samples:
+    """float32[m, samples]: of each row of `audio`, what comes before `end`."""
+    at = row * audio.shape[1] + end - samples
+    return audio.reshape(-1)[at[:, None] + np.arange(samples)]

@@ -223,7 +223,8 @@ class MaskLine:
         seen = np.where(heat > 0, self._seen[slots], 0)
         rows = np.flatnonzero(gated & ok)
         if rows.size:
-            verdict = self.gate.judge(audio[rows][:, audio.shape[1] - length - self.gate.history :])
+            heard = audio[:, audio.shape[1] - length - self.gate.history :]
+            verdict = self.gate.judge(heard if rows.size == len(slots) else heard[rows])
             hit = np.flatnonzero(verdict.yes)
             last, yes = verdict.last[hit], verdict.yes[hit]
             asked[rows[hit]] = True
