@@ -51,7 +51,7 @@ class Leg:
         guarded = time.perf_counter()
         hot = np.flatnonzero(block.hot)
         if hot.size:
-            heard = block.audio[hot][:, block.audio.shape[1] - FRAME - self._decoder.span :]
+            heard = block.audio(hot)[:, -FRAME - self._decoder.span :]
             self._decoder.push(self._slots[hot], heard, block.known[hot], stamp[hot].astype(np.int64))
         decoded = time.perf_counter()
         for part, took in zip(

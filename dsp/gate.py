@@ -60,9 +60,10 @@ _HUM_ENERGY: Final = 1e-4
 """Directions with less of the energy of slow sounds are left to the tones: four to five dimensions remain."""
 _JOINT_ENERGY: Final = 0.998
 """Of all pairs, within the subspace: what is left out is far below the slack."""
+_ROUNDING: Final = 1e-3
 _JOINT_SLACK: Final = 0.97
 """The joint test may only turn away what no pair explains, so it asks for a little less than the pair test."""
-_TILE: Final = 256
+_TILE: Final = 512
 """Streams at a time: their windows stay in the cache (measured: benchmarks.dsp_cost)."""
 
 
@@ -89,6 +90,10 @@ class _Window:
     """float32[4 * 80, r]: an orthonormal basis a pair within that subspace, first vectors first."""
     solve: Samples
     """float32[80, 4, r]: least-squares coefficients (cos low, cos high, sin low, sin high)."""
+    tones: Samples
+    """float32[2 * 4 * 2 * 5, r]: an orthonormal basis of each tone alone, [vector, tone, low or high, deviation]."""
+    slack: float
+    """The energy that a pair explains, times this, is no more than what its tones explain each alone."""
 
 
 @cache
@@ -106,16 +111,25 @@ def _window(samples: int, share: float, rate: int) -> _Window:
     u, s, _ = np.linalg.svd(np.concatenate(orthonormal, axis=1), full_matrices=False)
     rank = int(np.searchsorted(np.cumsum(s**2) / np.sum(s**2), _JOINT_ENERGY)) + 1
     joint = u[:, :rank]
+    pairs = [goertzel.orthonormal(joint.T @ basis) for basis in orthonormal]
+    # Columns of a basis: cos low, cos high, sin low, sin high. Every tone, from the first key that has it:
+    tones = [[goertzel.orthonormal(joint.T @ basis[:, i::2]) for basis in bases] for i in (0, 1)]
     return _Window(
         samples,
         share,
         np.concatenate([hum, joint], axis=1).astype(np.float32),
         hum.shape[1],
-        np.stack([goertzel.orthonormal(joint.T @ basis).T for basis in orthonormal], axis=1)
-        .reshape(-1, rank)
-        .astype(np.float32),
+        np.stack([pair.T for pair in pairs], axis=1).reshape(-1, rank).astype(np.float32),
         np.stack([np.linalg.pinv(joint.T @ basis) for basis in bases]).astype(np.float32),
+        _alone(tones).reshape(-1, rank).astype(np.float32),
+        1 - max(float(np.linalg.norm(low.T @ high, 2)) for low, high in zip(*tones, strict=True)) - _ROUNDING,
     )
+
+
+def _alone(tones: list[list[NDArray[np.float64]]]) -> NDArray[np.float64]:
+    """float64[2, 4, 2, deviations, r]: of the bases of the low and the high tone of [key, deviation], each tone's."""
+    low, high = (np.stack(part).reshape(4, 4, len(DEVIATIONS), -1, 2) for part in tones)
+    return np.stack([low[:, 0], high[0]]).transpose(4, 1, 0, 2, 3)
 
 
 class Gate:
@@ -137,7 +151,7 @@ class Gate:
     def judge(self, audio: Samples) -> Verdict:
         """Judge float32[n, history + length]: every window that ends in the last `length` samples, on its hop.
 
-        What is not finite is a yes.
+        What is not finite is a yes, wherever in the row it is.
         """
         n = len(audio)
         yes, last = np.zeros(n, np.int64), np.zeros(n, np.int64)
@@ -152,11 +166,9 @@ class Gate:
         return Verdict(yes, last)
 
     def _tile(self, audio: Samples) -> tuple[Index, Index]:
-        """Row of each window that is a yes, and where in `audio` it ends. Places are counted window by window, all
-        rows of the first window first."""
-        n, total = audio.shape
+        """Row of each window that is a yes, and where in `audio` it ends."""
         short, long = self._short, self._long
-        ends = np.arange(total, self.history, -self.hop)[::-1]
+        ends = np.arange(audio.shape[1], self.history, -self.hop)[::-1]
         inside, loud, energy = self._everywhere(audio, ends)
         joint = np.einsum("ij,ij->i", inside, inside)
         # Limits are asked the other way round, so that what is not a number is masked.
@@ -164,31 +176,32 @@ class Gate:
         if not near.size:
             return near, near
         inside, loud, energy, joint = inside[near], loud[near], energy[near], joint[near]
-        row, end = near % n, ends[near // n]
+        row, place = np.divmod(near, len(ends))
+        end = ends[place]
         likely = np.flatnonzero(~(joint < _JOINT_SLACK * short.share * energy))
         found, share = self._fit(short, inside[likely], energy[likely], _ONSET)
-        found, share = likely[found], share[found]
+        found = likely[found]
         if found.size:
             onset = joint[found] >= _ONSET_JOINT * energy[found]
             whole = _before(audio, row[found], end[found], long.samples)
             found = found[self._plausible(whole, share, loud[found], energy[found], onset)]
-        every = np.flatnonzero((len(ends) - 1 - near // n) % _LONG_EVERY == 0)
+        every = np.flatnonzero((len(ends) - 1 - place) % _LONG_EVERY == 0)
         if every.size:
             whole = _before(audio, row[every], end[every], long.samples)
             found = np.concatenate([found, every[self._likely(long, whole)]])
         return row[found], end[found]
 
     def _everywhere(self, audio: Samples, ends: Index) -> tuple[Samples, Samples, Samples]:
-        """Of the short windows that end at `ends`, [window, row] in one: coordinates float32[m, r], energy float32[m]
-        with hum and without."""
-        n, size, first = len(audio), self._short.samples, ends[0] - self._short.samples
-        y = np.empty((len(ends), n, self._short.bank.shape[1]), np.float32)
-        for out, end in zip(y, ends.tolist(), strict=True):  # no copy of windows that overlap
-            np.matmul(audio[:, end - size : end], self._short.bank, out=out)
-        y = y.reshape(-1, y.shape[2])
-        hum = y[:, : self._short.hum]
-        loud = (_spans(len(ends), size, self.hop) @ np.square(audio[:, first:]).T).ravel()
-        return y[:, self._short.hum :], loud, loud - np.einsum("ij,ij->i", hum, hum)
+        """Of the short windows of each row that end at `ends`: coordinates float32[m, r], energy float32[m] with hum
+        and without."""
+        size, first, width = self._short.samples, ends[0] - self._short.samples, self._short.bank.shape[1]
+        y = np.empty((len(audio), len(ends), width), np.float32)
+        for place, end in enumerate(ends.tolist()):  # no copy of windows that overlap
+            np.matmul(audio[:, end - size : end], self._short.bank, out=y[:, place])
+        flat = y.reshape(-1, width)
+        hum = flat[:, : self._short.hum]
+        loud = (np.square(audio[:, first:]) @ _spans(len(ends), size, self.hop)).ravel()
+        return flat[:, self._short.hum :], loud, loud - np.einsum("ij,ij->i", hum, hum)
 
     def _plausible(self, whole: Samples, share: Samples, loud: Samples, energy: Samples, onset: Flags) -> Flags:
         """bool[m]: whether the second halves of long windows `whole`, that may be tones, are no vowels.
@@ -210,7 +223,7 @@ class Gate:
         if ask.size:
             ask = ask[~(self._share(self._short, inside[ask], before[ask]) < _VOWEL)]
             fine[ask] = self._share(self._long, *self._inside(self._long, whole[ask])) >= _STEADY
-        return fine
+        return np.asarray(fine, np.bool_)
 
     def _inside(self, window: _Window, x: Samples) -> tuple[Samples, Samples]:
         """Coordinates of x in the space of the pairs, float32[m, r], and its energy without hum, float32[m]."""
@@ -223,6 +236,16 @@ class Gate:
         c = window.pairs @ inside.T
         np.square(c, out=c)
         return np.asarray(c.reshape(4, len(window.solve), len(inside)).sum(axis=0), np.float32)
+
+    def _at_most(self, window: _Window, inside: Samples) -> Samples:
+        """float32[m]: more than any pair explains, at a quarter of the cost: its tones each on their own, more for what
+        they have in common. (Of subspaces of which the closest vectors have the cosine c, P + Q >= 1 - c on their
+        sum.)"""
+        c = window.tones @ inside.T
+        np.square(c, out=c)
+        c = c.reshape(2, 4, 2, len(DEVIATIONS), len(inside))
+        low, high = (c[0] + c[1]).max(axis=0)
+        return np.asarray((low + high).max(axis=0) / np.float32(window.slack), np.float32)
 
     def _share(self, window: _Window, inside: Samples, energy: Samples) -> Samples:
         """float32[m]: what share of the energy the best pair explains."""
@@ -239,7 +262,9 @@ class Gate:
 
     def _fit(self, window: _Window, inside: Samples, energy: Samples, least: float) -> tuple[Index, Samples]:
         """Which of windows that lie in the space of the pairs one pair explains, its tones of like strength, and what
-        share of the energy of each the best pair explains, float32[m]."""
+        share of the energy."""
+        maybe = np.flatnonzero(~(self._at_most(window, inside) < least * energy))
+        inside, energy = inside[maybe], energy[maybe]
         explained = self._explained(window, inside)
         most = explained.max(axis=0)
         passed = np.flatnonzero(~(most < least * energy))
@@ -247,15 +272,16 @@ class Gate:
         c = np.square(np.einsum("nkr,nr->nk", window.solve[best], inside[passed]))
         low, high = c[:, 0] + c[:, 2], c[:, 1] + c[:, 3]
         lopsided = np.minimum(low, high) < WEAKER_TONE * (low + high)
-        return passed[~lopsided], np.asarray(most / (energy + _TINY), np.float32)
+        passed = passed[~lopsided]
+        return maybe[passed], np.asarray(most[passed] / (energy[passed] + _TINY), np.float32)
 
 
 @cache
 def _spans(count: int, samples: int, hop: int) -> Samples:
-    """float32[count, samples + (count - 1) * hop]: which samples are whose, of windows a hop apart."""
-    out = np.zeros((count, samples + (count - 1) * hop), np.float32)
+    """float32[samples + (count - 1) * hop, count]: which samples are whose, of windows a hop apart."""
+    out = np.zeros((samples + (count - 1) * hop, count), np.float32)
     for i in range(count):
-        out[i, i * hop : i * hop + samples] = 1
+        out[i * hop : i * hop + samples, i] = 1
     return out
 
 
@@ -267,5 +293,5 @@ def _centre(samples: int) -> Samples:
 
 def _before(audio: Samples, row: Index, end: Index, samples: int) -> Samples:
     """float32[m, samples]: of each row of `audio`, what comes before `end`."""
-    at = row * audio.shape[1] + end - samples
-    return audio.reshape(-1)[at[:, None] + np.arange(samples)]
+    windows: Samples = np.ndarray((audio.size - samples + 1, samples), np.float32, audio, 0, 2 * audio.strides[1:])
+    return np.asarray(windows[row * audio.shape[1] + end - samples], np.float32)

@@ -59,7 +59,7 @@ class Block:
     late: bool[n], older than what has left: send nothing.
     masked: int[n], samples replaced by the flat tone or by silence.
     hot: bool[n], a key may be in or near this block: let the decoder look at `audio`.
-    audio: float32[n, history + length], what came in, with the history before it.
+    line: uint8[n, history + length], what came in, with the history before it; codec: int[n], its codec.
     known: int[n], samples before this block without a gap.
     """
 
@@ -67,14 +67,29 @@ class Block:
     late: Flags
     masked: Counts
     hot: Flags
-    audio: Samples
+    line: Octets
+    codec: Index
     known: Counts
+
+    def audio(self, rows: Index) -> Samples:
+        """float32[rows, history + length]: `line` linear, zero where unknown. Few rows are ever asked for."""
+        return _linear(self.line[rows], self.codec[rows], self.known[rows], self.octets.shape[1])
 
 
 def _flat_table(rate: int) -> Octets:
     period = rate // 20  # 540 Hz and all multiples of 20 Hz fit whole
     tone = g711.amplitude(FLAT_DBM0) * np.sin(2 * np.pi * FLAT_HZ / rate * np.arange(period))
     return np.stack([g711.encode(tone.astype(np.float32), codec) for codec in (g711.PCMU, g711.PCMA)])
+
+
+def _linear(line: Octets, codec: Index, known: Counts, length: int) -> Samples:
+    """float32 of uint8[n, before + length], zero what is more than `known` int[n] before the block."""
+    audio = np.empty(line.shape, np.float32)
+    g711.linear(line, codec, audio)
+    before = line.shape[1] - length
+    for row in np.flatnonzero(known < before):
+        audio[row, : before - known[row]] = 0
+    return audio
 
 
 class MaskLine:
@@ -86,11 +101,13 @@ class MaskLine:
         self.rate = rate
         self.delay = DELAY_MS * ms
         self.history = max(self.gate.history, _HISTORY_MS * ms)
+        self._skip = self.history - self.gate.history
+        """Of the history, what only the decoder needs."""
         self._grid, self._heat_span, self._gap_hang = GRID_MS * ms, _HEAT_MS * ms, _GAP_HANG_MS * ms
         self._hang, self._hang_more = (int(part * ms) for part in _HANG_MS)
         self._flat = _flat_table(rate)
-        self._history = np.zeros((capacity, self.history), np.float32)
-        self._carry = np.zeros((capacity, self.delay), np.uint8)
+        self._line = np.zeros((capacity, self.history), np.uint8)
+        """The last octets that came in; of these the last `delay` have not left."""
         self._codec = np.zeros(capacity, np.intp)
         self._until = np.full(capacity, _NEVER, np.int64)
         """Up to where a mask has been asked for, in samples from the start of the next block."""
@@ -113,7 +130,7 @@ class MaskLine:
 
     def reset(self, slot: int) -> None:
         """Forget the stream in `slot`: audio wiped, the next block starts cold."""
-        for state in (self._history, self._carry, self._run, self._unknown, self._heat, self._seen, self._known):
+        for state in (self._line, self._run, self._unknown, self._heat, self._seen, self._known):
             state[slot] = 0
         self._expected[slot] = 0
         self._until[slot] = _NEVER
@@ -174,25 +191,31 @@ class MaskLine:
         """
         late = self._place(slots, timestamp, octets.shape[1])
         ok = ~late
-        audio = self._audio(slots, octets, codec)
         known = self._known[slots]
+        line = self._shift(slots, octets, codec, ok)
+        audio = _linear(line[:, self._skip :], codec, known, octets.shape[1])
         flat = self._judge(slots, audio, gated, forced, octets.shape[1], ok)
-        out = self._shift(slots, octets, codec, ok)
+        out = line[:, self.history - self.delay : -self.delay].copy()
         if substitute is not None:
-            flat |= self._substitute(slots, audio, out, codec, substitute, ok)
+            flat |= self._substitute(slots, line, audio, known, out, codec, substitute, ok)
         masked = self._paint(slots, out, codec, timestamp if clock is None else clock, flat, ok)
         keep = slots[ok]
-        self._history[keep] = audio[ok, -self.history :]
         self._known[keep] = np.minimum(self._known[keep] + octets.shape[1], 1 << 30)
         hot = (self._seen[slots] >= _STRONG) & (self._heat[slots] > 0) & ok
-        return Block(out, late, masked, hot, audio, known)
+        return Block(out, late, masked, hot, line, codec, known)
 
-    def _audio(self, slots: Index, octets: Octets, codec: Index) -> Samples:
-        """float32[n, history + length]: what came before the block and the block, linear."""
-        audio = np.empty((len(slots), self.history + octets.shape[1]), np.float32)
-        audio[:, : self.history] = self._history[slots]
-        g711.linear(octets, codec, audio[:, self.history :])
-        return audio
+    def _shift(self, slots: Index, octets: Octets, codec: Index, ok: Flags) -> Octets:
+        """uint8[n, history + length]: what came before the block and the block, kept as the next one's history."""
+        line = np.empty((len(slots), self.history + octets.shape[1]), np.uint8)
+        line[:, : self.history] = self._line[slots]
+        line[:, self.history :] = octets
+        other = np.flatnonzero(self._codec[slots] != codec)
+        if other.size:
+            line[other, : self.history] = g711.TRANSCODE[1 - codec[other, None], line[other, : self.history]]
+        keep, on = slots[ok], np.flatnonzero(ok)
+        self._line[keep] = line[on, octets.shape[1] :]
+        self._codec[keep] = codec[on]
+        return line
 
     def _place(self, slots: Index, timestamp: NDArray[np.uint32], length: int) -> Flags:
         """Compare with the expected time: bool[n], late. Those that follow on a gap start anew."""
@@ -207,7 +230,6 @@ class MaskLine:
 
     def _enter_gap(self, slots: Index) -> None:
         running = (self._run[slots] > 0) | (self._until[slots] > -self.delay)
-        self._history[slots] = 0
         self._known[slots] = 0
         self._until[slots] = np.where(running, self._gap_hang, _NEVER)
         self._unknown[slots] = 2 * self.delay
@@ -223,8 +245,7 @@ class MaskLine:
         seen = np.where(heat > 0, self._seen[slots], 0)
         rows = np.flatnonzero(gated & ok)
         if rows.size:
-            heard = audio[:, audio.shape[1] - length - self.gate.history :]
-            verdict = self.gate.judge(heard if rows.size == len(slots) else heard[rows])
+            verdict = self.gate.judge(audio if rows.size == len(slots) else audio[rows])
             hit = np.flatnonzero(verdict.yes)
             last, yes = verdict.last[hit], verdict.yes[hit]
             asked[rows[hit]] = True
@@ -241,18 +262,17 @@ class MaskLine:
         self._heat[keep] = np.where(asked, self._heat_span + length, np.maximum(heat - length, 0))[ok]
         return flat
 
-    def _shift(self, slots: Index, octets: Octets, codec: Index, ok: Flags) -> Octets:
-        """Return carry + octets less the last `delay` samples, and keep those as the next carry."""
-        carry = self._carry[slots]
-        other = np.flatnonzero((self._codec[slots] != codec) & (self._known[slots] > 0))
-        if other.size:
-            carry[other] = g711.TRANSCODE[self._codec[slots[other]][:, None], carry[other]]
-        line = np.concatenate([carry, octets], axis=1)
-        self._carry[slots[ok]] = line[ok, -self.delay :]
-        self._codec[slots[ok]] = codec[ok]
-        return line[:, : octets.shape[1]]
-
-    def _substitute(self, slots: Index, audio: Samples, out: Octets, codec: Index, wanted: Flags, ok: Flags) -> Flags:
+    def _substitute(
+        self,
+        slots: Index,
+        line: Octets,
+        audio: Samples,
+        known: Counts,
+        out: Octets,
+        codec: Index,
+        wanted: Flags,
+        ok: Flags,
+    ) -> Flags:
         """Rebuild the keypad's band in `out`, fading in and out. bool[n]: where that cannot be done, so mask."""
         length = out.shape[1]
         was = self._substituting[slots]
@@ -266,7 +286,8 @@ class MaskLine:
         new = rows[~was[rows]]
         if new.size:
             self._substitution.reset(slots[new])
-            past = np.pad(audio[new, :-length], ((0, 0), (HISTORY, 0)))
+            before = _linear(line[new, :-length], codec[new], known[new], 0)
+            past = np.pad(before, ((0, 0), (HISTORY, 0)))
             self._substitution.process(slots[new], past[:, (past.shape[1] - HISTORY) % HOP :])
         rebuilt = self._substitution.process(slots[rows], audio[rows, -HISTORY - length :])
         rise = (np.arange(FADE, dtype=np.float32) + 0.5) / FADE

@@ -14,7 +14,7 @@ Flags = NDArray[np.bool_]
 
 
 class Ears:
-    """Decoder and guard of `capacity` slots. history: samples before the block in `Block.audio`."""
+    """Decoder and guard of `capacity` slots. history: samples before the block in `Block.audio()`."""
 
     def __init__(self, capacity: int, history: int) -> None:
         self._decoder = Decoder(capacity)
@@ -53,8 +53,10 @@ class Ears:
         if new.size:  # what came just before may have been the beginning of the key
             back, known = self._history - self._decoder.span, block.known[new]
             past = np.where(known >= back, known - back, 0)
-            found += self._hear(slots[new], block.audio[new, : self._history], past, timestamp[new] - np.uint32(back))
-        heard = block.audio[rows, self._history - self._decoder.span :]
+            found += self._hear(
+                slots[new], block.audio(new)[:, : self._history], past, timestamp[new] - np.uint32(back)
+            )
+        heard = block.audio(rows)[:, self._history - self._decoder.span :]
         return found + self._hear(slots[rows], heard, block.known[rows], timestamp[rows])
 
     def _hear(
