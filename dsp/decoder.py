@@ -159,8 +159,12 @@ class Decoder:
     def _frames(self, audio: Samples, first: Places, count: int) -> _Frames:
         """Analyse `count` frames of each row of `audio`, the first ending `first` samples into the block."""
         n, width = len(audio), self.block + count * self.hop
-        place = np.minimum(first[:, None] + np.arange(width), audio.shape[1] - 1)
-        view = goertzel.frames(np.take_along_axis(audio, place, axis=1), self.block, self.hop)
+        if (first == first[0]).all() and first[0] + width <= audio.shape[1]:
+            taken = audio[:, first[0] : first[0] + width]
+        else:
+            place = np.minimum(first[:, None] + np.arange(width), audio.shape[1] - 1)
+            taken = np.take_along_axis(audio, place, axis=1)
+        view = goertzel.frames(taken, self.block, self.hop)
         spectrum = (view @ self._bank).reshape(n, count + 1, 2, 8)
         z = spectrum[:, :, 0] + 1j * spectrum[:, :, 1]
         turn = np.angle(z[:, 1:] * np.conj(z[:, :-1]) * self._advance)
@@ -200,8 +204,9 @@ class Decoder:
         best, own = level[each, key], level[each, self._key[slots]]
         louder = (best >= CLIP * self._peak[slots]) & (own < RIVAL * best)
         other = good & louder & ~self._told[slots] & (key != self._key[slots])
-        self.reset(slots[other])
-        fresh |= other
+        if other.any():
+            self.reset(slots[other])
+            fresh |= other
         self._key[slots[fresh]] = key[fresh]
         self._start[slots[fresh]] = end[fresh] - self.block * 3 // 4
         rows = np.flatnonzero(valid & (self._key[slots] >= 0))
@@ -215,11 +220,14 @@ class Decoder:
         self._there[on] = there
         missing = np.maximum(np.minimum(full[rows] / CLIP, 1) - there, 0)
         self._off[on] = np.where(same & (there >= 0.75), 0, self._off[on] + missing)
-        self._tally(slots, rows[same], found, frame, end)
+        if same.any():
+            self._tally(slots, rows[same], found, frame, end)
         self._tell(slots, rows, report)
         self._release(slots, valid & (self._off[slots] >= OFF_FRAMES), report)
 
     def _release(self, slots: Index, over: Flags, report: Report) -> None:
+        if not over.any():
+            return
         for row in np.flatnonzero(over & self._told[slots]):
             report.released.append((int(row), int(self._last[slots[row]])))
         self.reset(slots[over])
@@ -236,6 +244,8 @@ class Decoder:
     def _tell(self, slots: Index, rows: Index, report: Report) -> None:
         """Report the keys that have lasted and are certain."""
         ready = rows[~self._told[slots[rows]] & (self._on[slots[rows]] >= ON_FRAMES)]
+        if not ready.size:
+            return
         ready = ready[self._certain(slots[ready])]
         self._told[slots[ready]] = True
         for row, slot in zip(ready, slots[ready], strict=True):

@@ -71,13 +71,15 @@ class Guard:
     def alarms(self, slots: Index, octets: Octets, codec: Index) -> Flags:
         """bool[n]: does what leaves by `slots` (distinct) now, uint8[n, length], end in a key? codec: int[n]."""
         n, length = octets.shape
-        audio = np.empty((n, self._window + length), np.float32)
-        audio[:, : self._window] = self._tail[slots]
-        g711.linear(octets, codec, audio[:, self._window :])
+        before = -length % self._window  # makes whole windows
+        audio = np.empty((n, before + length), np.float32)
+        if before:
+            audio[:, :before] = self._tail[slots, self._window - before :]
+        g711.linear(octets, codec, audio[:, before:])
         self._tail[slots] = audio[:, -self._window :]
         step = min(length, self._window)
         alarm = np.zeros(n, np.bool_)
-        for end in range(audio.shape[1] - (length - 1) // self._window * self._window, audio.shape[1] + 1, step):
+        for end in range(self._window, audio.shape[1] + 1, self._window):
             key, fit = self.listen(audio[:, end - self._window : end])
             key[fit < FIT] = -1
             before, heard = self._key[slots], self._heard[slots]
@@ -88,10 +90,10 @@ class Guard:
 
     def listen(self, x: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Of float32[n, window]: the key that each may hold, int64[n] (-1 for none), and how well it fits, 0 to 1."""
-        z = np.square(x @ self._bank)
-        power = z[:, :8] + z[:, 8:]
+        z = np.square(np.ascontiguousarray((x @ self._bank).T))  # tone by tone: quick to compare for the whole batch
+        power = z[:8] + z[8:]
         energy = np.square(x) @ self._hann
-        low, high = power[:, :4].max(axis=1), power[:, 4:].max(axis=1)
+        low, high = power[:4].max(axis=0), power[4:].max(axis=0)
         near = (low + high) * self._norm >= SHARE * energy
         near &= (np.minimum(low, high) >= self._weakest) & (
             np.maximum(low, high) <= 10 ** (TWIST_DB / 10) * np.minimum(low, high)
@@ -100,10 +102,11 @@ class Guard:
         rows = np.flatnonzero(near)
         if rows.size:
             lead = 10 ** (-LEAD_DB / 10)
-            second = np.sort(power[rows].reshape(-1, 2, 4), axis=2)[:, :, 2]
-            clear = (second[:, 0] <= lead * low[rows]) & (second[:, 1] <= lead * high[rows])
-            rows = rows[clear]
-            key[rows] = power[rows, :4].argmax(axis=1) * 4 + power[rows, 4:].argmax(axis=1)
+            power = power[:, rows]
+            second = np.sort(power.reshape(2, 4, -1), axis=1)[:, 2]
+            clear = (second[0] <= lead * low[rows]) & (second[1] <= lead * high[rows])
+            rows, power = rows[clear], power[:, clear]
+            key[rows] = power[:4].argmax(axis=0) * 4 + power[4:].argmax(axis=0)
             explained = np.square(np.einsum("nl,ndlf->ndf", x[rows], self._bases[key[rows]])).sum(axis=2).max(axis=1)
             fit[rows] = explained / np.square(x[rows]).sum(axis=1)
         return key, fit
