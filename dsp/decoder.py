@@ -195,21 +195,12 @@ class Decoder:
     ) -> None:
         """Take in a frame of each slot. valid: bool[n], whether it has one; end: int[n], where it ends;
         full: float[n], the magnitude that a steady tone would have, less than 1 where the window is partly unknown."""
-        key, good = found.key[:, frame], found.good[:, frame] & valid
-        if not good.any() and (self._key[slots] < 0).all():
-            return
-        fresh = good & (self._key[slots] < 0)
-        level = found.level[:, frame]
-        each = np.arange(len(slots))
-        best, own = level[each, key], level[each, self._key[slots]]
-        louder = (best >= CLIP * self._peak[slots]) & (own < RIVAL * best)
-        other = good & louder & ~self._told[slots] & (key != self._key[slots])
-        if other.any():
-            self.reset(slots[other])
-            fresh |= other
-        self._key[slots[fresh]] = key[fresh]
-        self._start[slots[fresh]] = end[fresh] - self.block * 3 // 4
+        key, good, level = found.key[:, frame], found.good[:, frame] & valid, found.level[:, frame]
+        if good.any():
+            self._begin(slots, key, good, level, end)
         rows = np.flatnonzero(valid & (self._key[slots] >= 0))
+        if not rows.size:
+            return
         on = slots[rows]
         mine = self._key[on]
         mass = np.where(found.trace[rows, frame, mine] >= TRACE_SHARE, level[rows, mine], 0)
@@ -224,6 +215,19 @@ class Decoder:
             self._tally(slots, rows[same], found, frame, end)
         self._tell(slots, rows, report)
         self._release(slots, valid & (self._off[slots] >= OFF_FRAMES), report)
+
+    def _begin(self, slots: Index, key: Places, good: Flags, level: Values, end: Places) -> None:
+        """Begin runs where good frames have no run to go on with, or one of another key that yields to theirs."""
+        running, each = self._key[slots], np.arange(len(slots))
+        fresh = good & (running < 0)
+        best, own = level[each, key], level[each, running]
+        louder = (best >= CLIP * self._peak[slots]) & (own < RIVAL * best)
+        other = good & louder & ~self._told[slots] & (key != running)
+        if other.any():
+            self.reset(slots[other])
+            fresh |= other
+        self._key[slots[fresh]] = key[fresh]
+        self._start[slots[fresh]] = end[fresh] - self.block * 3 // 4
 
     def _release(self, slots: Index, over: Flags, report: Report) -> None:
         if not over.any():

@@ -221,7 +221,8 @@ class MaskLine:
         """Compare with the expected time: bool[n], late. Those that follow on a gap start anew."""
         late = self.late(slots, timestamp)
         gap = ~late & ((timestamp != self._expected[slots]) | ~self._joined[slots])
-        self._enter_gap(slots[gap])
+        if gap.any():
+            self._enter_gap(slots[gap])
         on = slots[~late]
         self._expected[on] = timestamp[~late] + np.uint32(length)
         self._joined[on] = True
@@ -312,8 +313,9 @@ class MaskLine:
         length = out.shape[1]
         masked = np.where(flat, length, 0)
         rows = np.flatnonzero(flat)
-        when = (clock[rows, None].astype(np.int64) + np.arange(length)) % self._flat.shape[1]
-        out[rows] = self._flat[codec[rows, None], when]
+        if rows.size:
+            when = (clock[rows, None].astype(np.int64) + np.arange(length)) % self._flat.shape[1]
+            out[rows] = self._flat[codec[rows, None], when]
         unknown = self._unknown[slots]
         for row in np.flatnonzero(~flat & ok & (unknown > 0)):
             hidden = min(int(unknown[row]), length)
