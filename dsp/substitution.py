@@ -32,7 +32,7 @@ _TABLE: Final = 1 << 16
 _EARLY: Final = 32
 """So many taps of the filters that need not wait for the full delay are zero, at one end, and are left out."""
 _FAINT: Final = 1e-9
-_BLOCK: Final = 40
+_BLOCKS: Final = (32, 40, HOP)
 _PIECE: Final = 160
 _TILE: Final = 160
 """Samples that a filter makes in one product, samples and streams at a time: what is in between stays in the cache
@@ -183,7 +183,7 @@ class _Plan:
 
     def __init__(self, length: int) -> None:
         hops = length // HOP
-        self.block = size = _BLOCK if length % _BLOCK == 0 else HOP
+        self.block = size = next(block for block in _BLOCKS if length % block == 0)
         self.stop, self.low = _toeplitz([_STOP], size), _toeplitz([_LOW[_EARLY:]], size)
         self.levels = _toeplitz([fir[: _TAPS - _EARLY] for fir in (_FAST, *_LEVELS)], size)
         self.rebuild = _toeplitz([fir / _BENT for fir in _REBUILD], size)

@@ -41,3 +41,22 @@ def test_what_is_not_a_number_is_silence() -> None:
 def test_transcoding_is_decoding_and_encoding() -> None:
     codes = np.arange(256, dtype=np.uint8)
     assert (g711.TRANSCODE[0][codes] == g711.encode(g711.decode(codes, 0), 1)).all()
+
+
+@pytest.mark.parametrize("length", [160, 161, 1])
+@pytest.mark.parametrize("mixed", [False, True])
+def test_many_rows_at_once_decode_and_encode_like_one(length: int, mixed: bool) -> None:
+    rng = np.random.default_rng(1)
+    octets, codec = rng.integers(0, 256, (5, length + 7)).astype(np.uint8), np.array([0, 1, 1, 0, 1]) * mixed
+    out = np.full((5, length + 3), np.nan, np.float32)
+    g711.linear(octets[:, 7:], codec, out[:, 3:])
+    assert np.isnan(out[:, :3]).all()
+    assert (out[:, 3:] == [g711.decode(row, law) for row, law in zip(octets[:, 7:], codec, strict=True)]).all()
+    back = g711.encode_rows(out[:, 3:], codec)
+    assert (back == [g711.encode(row, law) for row, law in zip(out[:, 3:], codec, strict=True)]).all()
+
+
+def test_what_is_no_number_is_silence_and_what_is_too_much_is_clipped() -> None:
+    odd = np.array([np.nan, np.inf, -np.inf, 2.0, -2.0, 0.5], np.float32)
+    assert g711.to_int16(odd).tolist() == [0, 32767, -32768, 32767, -32768, 16384]
+    assert np.isnan(odd[0])

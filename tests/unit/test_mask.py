@@ -244,3 +244,32 @@ def test_what_stops_as_a_key_begins_does_not_hide_it(before: str) -> None:
     flat = MaskLine(1).flat(g711.PCMU, 0, len(out))
     left = [int((out[start + 64 : end + 64] != flat[start + 64 : end + 64]).sum()) for start, end in marks]
     assert sum(left) <= (16 if before == "hum" else 0) * len(marks)
+
+
+def test_no_pair_explains_more_than_the_first_look_allows() -> None:
+    """Windows made of a pair and of anything: what is turned away early would have been turned away later."""
+    rng = np.random.default_rng(8)
+    gate = Gate()
+    for window in (gate._short, gate._long):
+        rank = window.pairs.shape[1]
+        anything = rng.normal(size=(5000, rank))
+        pairs = np.einsum(
+            "nk,nkr->nr",
+            rng.normal(size=(5000, 4)),
+            window.pairs.reshape(4, -1, rank)[:, rng.integers(0, 80, 5000)].transpose(1, 0, 2),
+        )
+        for inside in (anything, pairs, pairs + 0.3 * anything):
+            x = inside.astype(np.float32)
+            assert (gate._at_most(window, x) >= gate._explained(window, x).max(axis=0)).all()
+
+
+def test_audio_is_what_came_in_and_zero_before_a_gap() -> None:
+    octets, _ = keying(9)
+    line, row = MaskLine(2), np.array([0])
+    for at, stamp in ((0, 0), (160, 160), (320, 1000), (480, 1160)):
+        block = line.push(SLOT, octets[None, at : at + 160], SLOT, np.array([stamp], np.uint32), TRUE, FALSE)
+        since = min(block.known[0], line.history)
+        heard = block.audio(row)[0]
+        assert (heard[line.history - since :] == g711.decode(octets[at - since : at + 160], g711.PCMU)).all()
+        assert not heard[: line.history - since].any()
+    assert since == 160
