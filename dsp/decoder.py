@@ -266,7 +266,9 @@ class Decoder:
 
 
 def _take(values: Values, index: Places) -> Values:
-    taken: Values = np.take_along_axis(values, index[..., None], axis=2)[..., 0]
+    """[n, frames] of values [n, frames, k]. (np.take_along_axis does the same, in five times as long for a few.)"""
+    n, frames = index.shape
+    taken: Values = values[np.arange(n)[:, None], np.arange(frames), index]
     return taken
 
 
