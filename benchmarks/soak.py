@@ -5,7 +5,6 @@ sipp places the calls, with speech one way; memory is read of every process.
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
 import time
@@ -25,13 +24,8 @@ LENGTH_MS = 8000
 
 def memory(site: Site) -> dict[str, int]:
     """Resident kB of each process by name, by the log."""
-    pids: dict[str, int] = {"supervisor": site.pid}
-    for line in site.log.read_text().splitlines():
-        entry = json.loads(line)
-        if entry["event"] == "started":
-            pids[entry["worker"]] = entry["pid"]
     found = {}
-    for name, pid in pids.items():
+    for name, pid in site.pids().items():
         status = Path(f"/proc/{pid}/status").read_text()
         found[name] = int(next(row.split()[1] for row in status.splitlines() if row.startswith("VmRSS")))
     return found

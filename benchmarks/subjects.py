@@ -14,10 +14,10 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -104,7 +104,9 @@ class Bench:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.seconds = 0.0
+        self.runs = self.discarded = 0
+        self.late = 0.0
+        """Worst lateness of the generator (99 of 100 slices) in a run that counts, in microseconds."""
         compile_native(directory)
         write_audio(directory / "audio.raw")
 
@@ -119,6 +121,21 @@ class Bench:
         said = subprocess.run(command, input=lines, text=True, capture_output=True, check=True).stdout
         found = json.loads(said)
         return Load(**found, cpu=(proxy.cpu_ns() - before) / 1000 / max(found["received"], 1))
+
+    def run(self, make: Callable[[], Any], calls: int, seconds: int) -> Load:
+        """A fresh proxy under so many calls; again, up to twice, where the generator itself was late."""
+        for turn in range(3):
+            proxy = make()
+            try:
+                found = self.load(proxy, proxy.ports(calls), seconds)
+            finally:
+                proxy.close()
+            self.runs += 1
+            self.late = max(self.late, found.late_p99 if not found.void or turn == 2 else 0.0)
+            if not found.void:
+                break
+            self.discarded += 1
+        return found
 
 
 def cpu_ns(pid: int) -> int:

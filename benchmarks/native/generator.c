@@ -9,7 +9,7 @@
  * and round, from a place of its own. A call is told by the port it comes back from, a packet by its place in its
  * stream: egress must number packets as ingress did, from wherever it likes.
  *
- * Arrival is the kernel's receive time, so that this program's own delays do not count as the proxy's.
+ * The first second of each stream counts for loss, not for time: real calls do not begin all at once. Arrival is the kernel's receive time, so that this program's own delays do not count as the proxy's.
  * stdout: one JSON line. times in microseconds; late: by how much slices were sent after their time.
  */
 #define _GNU_SOURCE
@@ -26,7 +26,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { SLICES = 20, PAYLOAD = 160, PACKET = 172, BATCH = 256, RING = 256, BUCKET_US = 10, BUCKETS = 50000 };
+enum { WARM = 50, SLICES = 20, PAYLOAD = 160, PACKET = 172, BATCH = 256, RING = 256, BUCKET_US = 10, BUCKETS = 50000 };
 
 static int64_t now_ns(void) {
     struct timespec t;
@@ -149,7 +149,7 @@ static int receive(Side *here, Side *far) {
         }
         s->last_in = in;
         s->received++;
-        if (in < s->sent && s->sent - in < RING)
+        if (in >= WARM && in < s->sent && s->sent - in < RING)
             count(histogram, (t.tv_sec * 1000000000LL + t.tv_nsec - s->sent_at[in % RING]) / 1000);
     }
     return n;

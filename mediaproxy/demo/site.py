@@ -35,7 +35,7 @@ def free_port(kind: socket.SocketKind = socket.SOCK_DGRAM) -> int:
 class Site:
     """Everything between two phones. `trunk` and `agent`: where they send; peers are at the ports given."""
 
-    def __init__(self, directory: Path, recordings: Path, caller_port: int, agent_port: int) -> None:
+    def __init__(self, directory: Path, recordings: Path, caller_port: int, agent_port: int, calls: int = 250) -> None:
         self.directory, self.recordings = directory, recordings
         self.trunk = ("127.0.0.1", free_port())
         self.agent = ("127.0.0.1", free_port())
@@ -44,6 +44,7 @@ class Site:
         self.log = directory / "flattone.log"
         self.config = directory / "flattone.toml"
         self._phones = (caller_port, agent_port)
+        self._calls = calls
         self._processes: list[subprocess.Popen[str]] = []
 
     def __enter__(self) -> Self:
@@ -88,10 +89,20 @@ class Site:
         except OSError:
             return False
 
+    def pids(self) -> dict[str, int]:
+        """Every process of flattone by name, by its log."""
+        found: dict[str, int] = {"supervisor": self.pid}
+        for line in self.log.read_text().splitlines():
+            entry = json.loads(line)
+            if entry["event"] == "started":
+                found[entry["worker"]] = entry["pid"]
+        return found
+
     def _text(self, gateway_port: int, authority: Path, bearer: Path) -> str:
         caller, agent = self._phones
         digest = hashlib.sha256(self.token.encode()).hexdigest()
-        first = 20000 + 2 * secrets.randbelow(5800)  # below the ports that the system gives out by itself
+        last = 4 * self._calls - 1
+        first = 20000 + 2 * secrets.randbelow((12600 - last) // 2)  # below the ports that the system gives out itself
         return f"""# Written by the demo: one trunk peer, one agent phone, the reference token server.
 [trunk]
 sip_listen = "127.0.0.1:{self.trunk[1]}"
@@ -102,8 +113,9 @@ sip_listen = "127.0.0.1:{self.agent[1]}"
 rtp_address = "127.0.0.1"
 
 [media]
-ports = "{first}-{first + 999}"
+ports = "{first}-{first + last}"
 workers = 1
+max_calls = {self._calls}
 
 [[peer]]
 name = "caller"

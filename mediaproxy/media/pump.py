@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mediaproxy.media import mover
+from mediaproxy.media import filter, mover
 from mediaproxy.media.rows import Rows
 from mediaproxy.media.source import Address, SourceRule
 
@@ -81,6 +81,7 @@ class Pump:
         leg = self._legs[slot]
         leg.remote = remote
         self._mover.forget(slot)
+        filter.accept_all(leg.sockets[0])
         if remote is None:
             self._mover.send_to(slot, False, "", 0)
             self._mover.send_to(slot, True, "", 0)
@@ -95,9 +96,17 @@ class Pump:
         if control:  # its port says little: RFC 3605 lets it be anywhere
             return leg.rule.is_host(source[0])
         believed = leg.rule.accepts(source)
-        if believed and leg.remote is not None:
-            self._mover.send_to(slot, False, *(leg.rule.destination() or leg.remote))
+        if believed:
+            if leg.remote is not None:
+                self._mover.send_to(slot, False, *(leg.rule.destination() or leg.remote))
+            only = leg.rule.settled(source)
+            if only is not None:
+                filter.accept_only(leg.sockets[0], *only)
         return believed
+
+    def kernel_drops(self, slot: int) -> int:
+        """Datagrams to `slot` that the kernel has dropped: strangers', once the peer is known, or for want of room."""
+        return sum(filter.drops(sock) for sock in self._legs[slot].sockets)
 
     def close(self, slot: int) -> None:
         """Close the sockets of `slot`."""

@@ -43,6 +43,12 @@ class SourceRule:
             self._known = source
         return good
 
+    def settled(self, source: Address) -> tuple[str, int | None] | None:
+        """Once `source` is believed: who alone will be (the port None: any), None where that is not one host."""
+        if self._rule == "network":
+            return None
+        return source if self._rule in ("strict", "learn") else (source[0], None)
+
     def is_host(self, host: str) -> bool:
         """Whether `host` is the peer's, whatever the port: for RTCP."""
         if self._rule == "network":

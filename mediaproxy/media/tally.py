@@ -14,6 +14,7 @@ NAMES: Final = (
     "reordered",
     "duplicates",
     "strangers",
+    "kernel_drops",
     "unknown_payload",
     "malformed",
     "masked_ms",

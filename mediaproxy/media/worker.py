@@ -338,7 +338,10 @@ class Worker:
     def _leg(self, slot: int) -> dict[str, int]:
         """Everything that is counted of one leg."""
         counts = {name: int(value) for name, value in self._engine.counts(slot).items()}
-        return counts | {"strangers": int(self._pump.strangers[slot])}
+        return counts | {
+            "strangers": int(self._pump.strangers[slot]),
+            "kernel_drops": self._pump.kernel_drops(slot),
+        }
 
     def _count_closed(self, call: Call, slot: int) -> None:
         """Tell what became of a leg, and keep its counts in the worker's."""

@@ -8,6 +8,8 @@ import resource
 import signal
 import socket
 import struct
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 
@@ -126,7 +128,7 @@ def test_after_a_stop_of_two_seconds_nothing_stale_is_heard_and_what_was_keyed_i
         assert keys_in(armed.heard()) == []
         counters = process.counters()
         assert counters["stalls"] == 1
-        assert counters["stale"] > 150
+        assert counters["stale"] > 90
         assert '"stalled"' in process.log()
 
 
@@ -162,16 +164,18 @@ def test_a_flood_from_a_stranger_is_counted_and_changes_nothing() -> None:
         stranger.bind(("127.0.0.2", 0))
         forged = struct.pack("!BBHII", 0x80, 0, 1000, 5000, 42) + audio("5")[800:960]
         due, spoken = time.monotonic(), 0
-        for _ in range(100_000):
+        line.talk(QUIET * 3)
+        assert len(line.heard(0.1)) == 3
+        for _ in range(400_000):
             stranger.sendto(forged, ("127.0.0.1", line.ports[0]))
             if time.monotonic() >= due:
                 line.say(QUIET)
                 due += 0.02
                 spoken += 1
         heard = line.heard()
-        assert len(heard) >= spoken - 1
+        assert len(heard) == spoken
         forwards(heard)
-        assert process.counters()["strangers"] > 1000
+        assert process.counters()["kernel_drops"] == 400_000  # counted by the kernel, at no cost to the call
 
 
 def test_the_right_ssrc_from_the_wrong_address_is_a_stranger() -> None:
@@ -186,7 +190,8 @@ def test_the_right_ssrc_from_the_wrong_address_is_a_stranger() -> None:
         line.talk(QUIET * 10)
         heard = before + line.heard()
         assert len(heard) == 20
-        assert process.counters()["strangers"] == 50
+        counters = process.counters()
+        assert counters["strangers"] + counters["kernel_drops"] == 50
 
 
 def test_a_peer_whose_port_is_closed_harms_nobody() -> None:
@@ -251,7 +256,7 @@ def test_no_descriptors_left_refuses_the_new_call_and_keeps_the_old() -> None:
         assert process.errors == ["no-descriptors"]
         line.talk(QUIET * 20)
         assert len(line.heard()) == 20
-        process.limit(resource.RLIMIT_NOFILE, 1000)
+        process.limit(resource.RLIMIT_NOFILE, 500)
         assert list(process.open(["c"])) == ["c"]
 
 
@@ -265,22 +270,30 @@ def test_a_full_worker_refuses_but_takes_an_emergency() -> None:
 
 
 def test_an_overloaded_worker_sheds_new_calls_before_old_ones_suffer() -> None:
-    """The worker is held back until its ticks take all of its time."""
-    with worker() as process, call(process, "a") as line:
+    """Its core is taken by others, until a tick takes longer than it may."""
+    with worker() as process, call(process, "a") as line, contextlib.ExitStack() as others:
+        core = {min(os.sched_getaffinity(0))}
+        os.sched_setaffinity(process.pid, core)
+        os.setpriority(os.PRIO_PROCESS, process.pid, 5)
+        busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2)]
+        for other in busy:
+            others.callback(other.wait)
+            others.callback(other.kill)
+            os.sched_setaffinity(other.pid, core)
         deadline = time.monotonic() + 60
         while process.counters()["load"] <= 0.85 and time.monotonic() < deadline:
-            for _ in range(400):
-                line.trunk.sendto(os.urandom(1200), ("127.0.0.1", line.ports[0]))
-            for _ in range(3):
-                process.signal(signal.SIGSTOP)
+            for _ in range(5):
+                line.say(QUIET)
                 time.sleep(0.02)
-                process.signal(signal.SIGCONT)
-                time.sleep(0.001)
         assert process.open(["b"]) == {}
         assert process.errors == ["overload"]
         assert list(process.open(["c"], emergency=True)) == ["c"]
-        time.sleep(2.5)
+        others.close()
+        line.talk(QUIET * 150)
+        line.heard()
         assert list(process.open(["d"])) == ["d"]
+        line.talk(QUIET * 20)
+        assert len(line.heard()) == 20
 
 
 def test_a_freed_port_rests_so_that_late_audio_enters_no_other_call() -> None:
@@ -321,10 +334,11 @@ def test_a_call_that_ends_says_goodbye_and_counts_its_legs() -> None:
 
 
 def test_calls_come_and_go_on_the_same_slots() -> None:
-    with worker() as process:
+    with worker(port_rest_seconds=0.5) as process:
         for turn in range(20):
             with call(process, f"call{turn}") as line:
                 line.talk(QUIET * 2)
                 assert len(line.heard(0.1)) == 2
                 process.tell(m.CloseCall(f"call{turn}"))
+        time.sleep(0.1)
         assert process.counters()["calls"] == 0
