@@ -11,6 +11,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from dsp import kernel
+
 Octets = NDArray[np.uint8]
 Samples = NDArray[np.float32]
 
@@ -87,6 +89,9 @@ _PAIRS: Final = np.concatenate([row[np.arange(65536, dtype=np.uint16).view(np.ui
 
 def linear(octets: Octets, codec: NDArray[np.intp], out: Samples) -> None:
     """Decode uint8[n, length] of codecs int[n] into float32[n, length], the fast way for blocks of many streams."""
+    if kernel.COMPILED:
+        kernel.linear(octets, codec, DECODE, out)
+        return
     pairs = octets.shape[1] % 2 == 0
     index = (octets.view(np.uint16) if pairs else octets).astype(np.intp)
     if codec.any():

@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from dsp import g711, goertzel, keypad
+from dsp import g711, goertzel, kernel, keypad
 
 Samples = NDArray[np.float32]
 Counts = NDArray[np.int64]
@@ -132,6 +132,10 @@ def _alone(tones: list[list[NDArray[np.float64]]]) -> NDArray[np.float64]:
     return np.stack([low[:, 0], high[0]]).transpose(4, 1, 0, 2, 3)
 
 
+def _tables(window: _Window) -> kernel.Window:
+    return window.bank, window.hum, window.pairs.T, window.solve, window.share
+
+
 class Gate:
     """Batched judge of the windows that end within a block, counted back from its end: any length of block will do.
 
@@ -147,14 +151,37 @@ class Gate:
         )
         self._floor = g711.amplitude(FLOOR_DBM0) ** 2 / 2
         self.history = max(self._short.samples, self._long.samples)
+        self._compiled = kernel.judge(_tables(self._short), _tables(self._long), self._limits())
+
+    def _limits(self) -> dict[str, float]:
+        """What the compiled `judge` must know, as factors."""
+        return {
+            "hop": self.hop,
+            "every": _LONG_EVERY,
+            "floor": self._floor,
+            "close": _CLOSE,
+            "slack": _JOINT_SLACK,
+            "least": min(self._short.share, _ONSET),
+            "weaker": WEAKER_TONE,
+            "step": 10 ** (-_STEP_DB / 10),
+            "vowel": _VOWEL,
+            "steady": _STEADY,
+            "onset": 10 ** (-_ONSET_DB / 10),
+            "onset_joint": _ONSET_JOINT,
+            "fade": 10 ** (_FADE_DB / 10),
+            "tiny": float(_TINY),
+        }
 
     def judge(self, audio: Samples) -> Verdict:
         """Judge float32[n, history + length]: every window that ends in the last `length` samples, on its hop.
 
-        What is not finite is a yes, wherever in the row it is.
+        What is not finite is a yes.
         """
         n = len(audio)
         yes, last = np.zeros(n, np.int64), np.zeros(n, np.int64)
+        if self._compiled is not None:
+            self._compiled(audio, yes, last)
+            return Verdict(yes, last)
         tile = -(-n // -(-n // _TILE)) if n else 1
         with np.errstate(invalid="ignore", over="ignore"):
             for at in range(0, n, tile):

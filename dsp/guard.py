@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from dsp import g711, goertzel, keypad
+from dsp import g711, goertzel, kernel, keypad
 
 Octets = NDArray[np.uint8]
 Flags = NDArray[np.bool_]
@@ -52,8 +52,8 @@ class Guard:
     def __init__(self, capacity: int, rate: int = 8000) -> None:
         self._window = size = WINDOW_MS * rate // 1000
         hann = np.hanning(self._window + 1)[:-1]
-        self._hann = np.square(hann).astype(np.float32)
-        self._bank = goertzel.spectrum_bank(np.array(keypad.LOW + keypad.HIGH), hann, rate)
+        self._hann = kernel.aligned(np.square(hann).astype(np.float32))
+        self._bank = kernel.aligned(goertzel.spectrum_bank(np.array(keypad.LOW + keypad.HIGH), hann, rate))
         self._norm = float(np.sum(hann**2)) / 2
         self._bases = _bases(size, rate)
         self._weakest = g711.amplitude(WEAKEST_DBM0) ** 2
@@ -82,6 +82,9 @@ class Guard:
         for end in range(self._window, audio.shape[1] + 1, self._window):
             key, fit = self.listen(audio[:, end - self._window : end])
             key[fit < FIT] = -1
+            if key.max(initial=-1) < 0:
+                self._key[slots], self._heard[slots] = -1, 0
+                continue
             before, heard = self._key[slots], self._heard[slots]
             heard = np.where(key < 0, 0, np.where(key == before, heard + step, self._window))
             self._key[slots], self._heard[slots] = key, heard
@@ -90,23 +93,16 @@ class Guard:
 
     def listen(self, x: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Of float32[n, window]: the key that each may hold, int64[n] (-1 for none), and how well it fits, 0 to 1."""
-        z = np.square(np.ascontiguousarray((x @ self._bank).T))  # tone by tone: quick to compare for the whole batch
-        power = z[:8] + z[8:]
-        energy = np.square(x) @ self._hann
-        low, high = power[:4].max(axis=0), power[4:].max(axis=0)
-        near = (low + high) * self._norm >= SHARE * energy
-        near &= (np.minimum(low, high) >= self._weakest) & (
-            np.maximum(low, high) <= 10 ** (TWIST_DB / 10) * np.minimum(low, high)
-        )
+        rows, power = kernel.look(
+            x, self._bank, self._hann, self._norm, SHARE, self._weakest, 10 ** (TWIST_DB / 10)
+        )  # fmt: skip
         key, fit = np.full(len(x), -1, np.int64), np.zeros(len(x), np.float32)
-        rows = np.flatnonzero(near)
         if rows.size:
             lead = 10 ** (-LEAD_DB / 10)
-            power = power[:, rows]
-            second = np.sort(power.reshape(2, 4, -1), axis=1)[:, 2]
-            clear = (second[0] <= lead * low[rows]) & (second[1] <= lead * high[rows])
-            rows, power = rows[clear], power[:, clear]
-            key[rows] = power[:4].argmax(axis=0) * 4 + power[4:].argmax(axis=0)
+            ranked = np.sort(power.reshape(-1, 2, 4), axis=2)
+            clear = (ranked[:, :, 2] <= lead * ranked[:, :, 3]).all(axis=1)
+            rows, power = rows[clear], power[clear]
+            key[rows] = power[:, :4].argmax(axis=1) * 4 + power[:, 4:].argmax(axis=1)
             explained = np.square(np.einsum("nl,ndlf->ndf", x[rows], self._bases[key[rows]])).sum(axis=2).max(axis=1)
             fit[rows] = explained / np.square(x[rows]).sum(axis=1)
         return key, fit

@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from dsp import g711
+from dsp import g711, kernel
 from dsp.gate import Gate
 from dsp.substitution import FADE, HISTORY, HOP, LONGEST, Substitution
 
@@ -194,18 +194,19 @@ class MaskLine:
         known = self._known[slots]
         line = self._shift(slots, octets, codec, ok)
         audio = _linear(line[:, self._skip :], codec, known, octets.shape[1])
-        flat = self._judge(slots, audio, gated, forced, octets.shape[1], ok)
+        flat, hot = self._judge(slots, audio, gated, forced, octets.shape[1], ok)
         out = line[:, self.history - self.delay : -self.delay].copy()
         if substitute is not None:
             flat |= self._substitute(slots, line, audio, known, out, codec, substitute, ok)
         masked = self._paint(slots, out, codec, timestamp if clock is None else clock, flat, ok)
         keep = slots[ok]
         self._known[keep] = np.minimum(self._known[keep] + octets.shape[1], 1 << 30)
-        hot = (self._seen[slots] >= _STRONG) & (self._heat[slots] > 0) & ok
         return Block(out, late, masked, hot, line, codec, known)
 
     def _shift(self, slots: Index, octets: Octets, codec: Index, ok: Flags) -> Octets:
         """uint8[n, history + length]: what came before the block and the block, kept as the next one's history."""
+        if kernel.COMPILED:
+            return kernel.shift(slots, ok, octets, codec, g711.TRANSCODE, self._line, self._codec)
         line = np.empty((len(slots), self.history + octets.shape[1]), np.uint8)
         line[:, : self.history] = self._line[slots]
         line[:, self.history :] = octets
@@ -219,6 +220,11 @@ class MaskLine:
 
     def _place(self, slots: Index, timestamp: NDArray[np.uint32], length: int) -> Flags:
         """Compare with the expected time: bool[n], late. Those that follow on a gap start anew."""
+        if kernel.COMPILED:
+            late, gap = kernel.place(slots, timestamp, length, _RESYNC, self._expected, self._joined, self._started)
+            if gap.any():
+                self._enter_gap(slots[gap])
+            return late
         late = self.late(slots, timestamp)
         gap = ~late & ((timestamp != self._expected[slots]) | ~self._joined[slots])
         if gap.any():
@@ -236,22 +242,37 @@ class MaskLine:
         self._unknown[slots] = 2 * self.delay
         self._heat[slots] = np.where(running, self._heat_span, 0)
 
-    def _judge(self, slots: Index, audio: Samples, gated: Flags, forced: Flags, length: int, ok: Flags) -> Flags:
-        """bool[n]: whether what leaves now, the block less the look-back and what the line held, is flat tone.
+    def _judge(
+        self, slots: Index, audio: Samples, gated: Flags, forced: Flags, length: int, ok: Flags
+    ) -> tuple[Flags, Flags]:
+        """bool[n]: whether what leaves now, the block less the look-back and what the line held, is flat tone; bool[n]:
+        whether it is hot.
 
         The windows that end in this block all touch what leaves now, and what has left before was judged before.
         """
-        until, run, heat = self._until[slots], self._run[slots], self._heat[slots]
-        asked = np.zeros(len(slots), np.bool_)
-        seen = np.where(heat > 0, self._seen[slots], 0)
         rows = np.flatnonzero(gated & ok)
-        if rows.size:
-            verdict = self.gate.judge(audio if rows.size == len(slots) else audio[rows])
-            hit = np.flatnonzero(verdict.yes)
-            last, yes = verdict.last[hit], verdict.yes[hit]
-            asked[rows[hit]] = True
-            seen[rows[hit]] += yes
-            until[rows[hit]] = np.maximum(until[rows[hit]], last + self._hang + self._hang_more * yes)
+        if rows.size == len(slots):
+            verdict = self.gate.judge(audio)
+            yes, last = verdict.yes, verdict.last
+        else:
+            yes, last = np.zeros(len(slots), np.int64), np.zeros(len(slots), np.int64)
+            if rows.size:
+                verdict = self.gate.judge(audio[rows])
+                yes[rows], last[rows] = verdict.yes, verdict.last
+        return self._settle(slots, yes, last, forced, length, ok)
+
+    def _settle(
+        self, slots: Index, yes: Counts, last: Counts, forced: Flags, length: int, ok: Flags
+    ) -> tuple[Flags, Flags]:
+        if kernel.COMPILED:
+            limits = {"length": length, "hang": self._hang, "more": self._hang_more, "delay": self.delay}
+            limits |= {"grid": self._grid, "span": self._heat_span, "strong": _STRONG}
+            state = self._until, self._run, self._heat, self._seen, self._confirmed
+            return kernel.settle(slots, ok, forced, yes, last, limits, *state)
+        until, run, heat = self._until[slots], self._run[slots], self._heat[slots]
+        asked = yes > 0
+        seen = np.where(heat > 0, self._seen[slots], 0) + yes
+        until = np.where(asked, np.maximum(until, last + self._hang + self._hang_more * yes), until)
         # The grid keeps the tone of a key going when nothing else does.
         short = self._confirmed[slots] & (run > 0) & ((run < self._grid) | (run % self._grid >= length))
         flat = (asked | forced | (until > -self.delay) | short) & ok
@@ -260,8 +281,10 @@ class MaskLine:
         self._run[keep] = np.where(flat, run + length, 0)[ok]
         self._seen[keep] = seen[ok]
         self._confirmed[keep] &= flat[ok]
-        self._heat[keep] = np.where(asked, self._heat_span + length, np.maximum(heat - length, 0))[ok]
-        return flat
+        self._heat[keep] = heat = np.where(asked, self._heat_span + length, np.maximum(heat - length, 0))[ok]
+        hot = ok.copy()
+        hot[ok] = (seen[ok] >= _STRONG) & (heat > 0)
+        return flat, hot
 
     def _substitute(
         self,
@@ -311,6 +334,8 @@ class MaskLine:
         the key (measured: 11.5 % of keys named from it, +-0.2), and the edges of packets do not.
         """
         length = out.shape[1]
+        if kernel.COMPILED:
+            return kernel.paint(slots, ok, flat, clock, codec, self._flat, g711.SILENCE, self._unknown, out)
         masked = np.where(flat, length, 0)
         rows = np.flatnonzero(flat)
         if rows.size:

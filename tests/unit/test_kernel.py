@@ -1,0 +1,148 @@
+"""Compiled or not, the verdicts are the same. Without a compiler there is nothing to compare."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+
+from dsp import g711, kernel, synth
+from dsp.gate import Gate, _tables
+from dsp.guard import Guard
+from dsp.mask import MaskLine
+
+pytestmark = pytest.mark.skipif(not kernel.COMPILED, reason="dsp._kernel is not built, or FLATTONE_PURE is set")
+SIZES = [[160], [80], [240], [161, 47, 20, 7, 1, 960]]
+
+
+@contextmanager
+def pure() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernel, "COMPILED", False)
+        yield
+
+
+def keys(snr: float, n: int = 12, codec: int = g711.PCMU) -> np.ndarray:
+    """float32[n, length]: streams that key at that SNR, dB."""
+    rows = []
+    for seed in range(n):
+        rng = np.random.default_rng(seed)
+        presses = [
+            synth.Press(int(k), rng.uniform(40, 120), -12, rng.uniform(-8, 6), *rng.uniform(-0.018, 0.018, 2))
+            for k in rng.integers(0, 16, 12)
+        ]
+        rows.append(synth.keying(presses, rng, noise_dbm0=-9 - snr)[0][:16000])
+    audio = np.stack([np.resize(row, 16000) for row in rows]).astype(np.float32)
+    return g711.decode(g711.encode(audio, codec), codec)
+
+
+def material(kind: str) -> np.ndarray:
+    rng = np.random.default_rng(5)
+    if kind.startswith("keys"):
+        return keys(float(kind.split()[1]))
+    noise = rng.normal(0, 0.1, (8, 16000)).astype(np.float32)
+    if kind == "not numbers":
+        for value in (np.nan, np.inf, -np.inf):
+            noise[rng.random(noise.shape) < 0.001] = value
+    return {
+        "speech": lambda: np.stack([synth.speechlike(4, np.random.default_rng(i))[:16000] for i in range(12)]),
+        "noise": lambda: noise,
+        "not numbers": lambda: noise,
+        "silence": lambda: np.zeros((3, 16000)),
+        "quiet": lambda: noise * np.float32(0.007),
+    }[kind]().astype(np.float32)
+
+
+@pytest.mark.parametrize("lanes", kernel.LANES)
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+@pytest.mark.parametrize("kind", ["speech", "keys 9", "keys 15", "keys 30", "noise", "quiet", "silence", "not numbers"])
+def test_the_gate_says_the_same_compiled_and_in_numpy(kind: str, sizes: list[int], lanes: int) -> None:
+    with pure():
+        plain = Gate()
+    gate = Gate()
+    gate._compiled = kernel.judge(_tables(gate._short), _tables(gate._long), gate._limits(), lanes)
+    assert gate._compiled is not None
+    assert plain._compiled is None
+    audio, at, i, yeses = material(kind), gate.history, 0, 0
+    while at + sizes[i % len(sizes)] <= audio.shape[1]:
+        size = sizes[i % len(sizes)]
+        block = audio[:, at - gate.history : at + size]  # a view: rows lie apart
+        found, wanted = gate.judge(block), plain.judge(block)
+        sound = np.isfinite(block).all(axis=1)  # of the others only this: what is not a number is a yes
+        assert (found.yes == wanted.yes)[sound].all()
+        assert (found.last == wanted.last)[sound].all()
+        assert ((found.yes > 0) & (wanted.yes > 0))[~np.isfinite(block[:, -size:]).all(axis=1)].all()
+        yeses += int(found.yes.sum())
+        at, i = at + size, i + 1
+    assert (yeses > 0) == (kind.startswith("keys") or kind == "not numbers") or kind == "speech"
+
+
+def test_no_stream_and_no_audio_are_no_error() -> None:
+    gate = Gate()
+    assert gate.judge(np.zeros((0, gate.history + 160), np.float32)).yes.shape == (0,)
+    assert gate.judge(np.ones((1, gate.history + 1), np.float32)).yes.shape == (1,)
+    assert not gate.judge(np.zeros((1, gate.history + 1), np.float32)).yes.any()
+
+
+@pytest.mark.parametrize("rate", [8000, 16000])
+def test_another_sampling_rate_is_judged_the_same(rate: int) -> None:
+    with pure():
+        plain = Gate(rate)
+    audio = np.repeat(keys(15), rate // 8000, axis=1)[:, : plain.history + 480]
+    found, wanted = Gate(rate).judge(audio), plain.judge(audio)
+    assert (found.yes == wanted.yes).all()
+    assert (found.last == wanted.last).all()
+
+
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+def test_a_line_and_a_guard_do_the_same_compiled_and_in_numpy(sizes: list[int]) -> None:
+    """All that a line is asked: gaps, late and repeated blocks, other codecs, forced masks, slots in any order."""
+    audio = np.concatenate([keys(15, 10), material("speech")[:6]])
+    octets = g711.encode_rows(audio, np.arange(16) % 2)
+    n = len(octets)
+
+    def run(compiled: bool) -> list[np.ndarray]:
+        rng = np.random.default_rng(9)
+        line, guard, at, seen = MaskLine(n + 2, seed=1), Guard(n + 2), np.zeros(n, np.int64), []
+        if not compiled:
+            line.gate._compiled = None
+        for i in range(120):
+            size = sizes[i % len(sizes)]
+            rows = rng.permutation(n)[: rng.integers(0, n + 1)]
+            slots, codec = rows + 1, (rows % 2 ^ (rng.random(len(rows)) < 0.02)).astype(np.intp)
+            block = octets[rows[:, None], (at[rows, None] + np.arange(size)) % octets.shape[1]]
+            jump = rng.choice([0, 0, 0, 0, 0, 0, 0, -160, 160, 100000], len(rows))
+            stamp = ((at[rows] + jump + 2**32 - 4000) % 2**32).astype(np.uint32)
+            gated, forced, armed = (rng.random(len(rows)) < share for share in (0.9, 0.1, 0.2))
+            out = line.push(slots, block, codec, stamp, gated, forced, substitute=armed if i % 3 else None)
+            alarm = guard.alarms(slots, block if i % 40 else out.octets, codec)
+            line.confirm(slots[out.hot & (rng.random(len(rows)) < 0.3)])
+            seen += [
+                out.octets[~out.late],
+                out.late,
+                out.masked[~out.late],
+                out.hot,
+                out.known,
+                out.audio(np.arange(len(rows))),
+                alarm,
+            ]
+            at[rows] += np.where(out.late, 0, size)
+        for state in (line._line, line._until, line._run, line._heat, line._seen, line._unknown):
+            seen.append(state)
+        return [*seen, line._known, line._confirmed, line._expected, line._codec, guard._heard, guard._key]
+
+    compiled = run(True)
+    with pure():
+        plain = run(False)
+    assert sum(int(block.sum()) for block in compiled[6::7][:120]) > 0
+    for found, wanted in zip(compiled, plain, strict=True):
+        assert found.dtype == wanted.dtype
+        assert np.array_equal(found, wanted)
+
+
+def test_what_points_outside_is_refused() -> None:
+    line, one = MaskLine(2), np.ones(1, np.bool_)
+    octets, stamp, zero = np.zeros((1, 160), np.uint8), np.zeros(1, np.uint32), np.zeros(1, np.intp)
+    for slots, codec in ((zero + 2, zero), (zero - 1, zero), (zero, zero + 2), (zero, zero - 1)):
+        with pytest.raises(IndexError):
+            line.push(slots, octets, codec, stamp, one, one)
