@@ -38,6 +38,13 @@ def keys(snr: float, n: int = 12, codec: int = g711.PCMU) -> np.ndarray:
 
 def material(kind: str) -> np.ndarray:
     rng = np.random.default_rng(5)
+    if kind == "keys after tones":
+        audio, t = keys(30, 60), np.arange(16000) / 8000
+        for row in audio:  # a tone of any kind that stops at some moment, mostly louder than the keys
+            tone = 0.4 * rng.uniform() * np.sin(2 * np.pi * rng.uniform(200, 2500) * t)
+            loud = np.convolve(np.abs(row), np.ones(80) / 80, "same") > 0.01
+            row += np.where(loud, 0, tone)
+        return audio.astype(np.float32)
     if kind.startswith("keys"):
         return keys(float(kind.split()[1]))
     noise = rng.normal(0, 0.1, (8, 16000)).astype(np.float32)
@@ -55,7 +62,9 @@ def material(kind: str) -> np.ndarray:
 
 @pytest.mark.parametrize("lanes", kernel.LANES)
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
-@pytest.mark.parametrize("kind", ["speech", "keys 9", "keys 15", "keys 30", "noise", "quiet", "silence", "not numbers"])
+@pytest.mark.parametrize(
+    "kind", ["speech", "keys 9", "keys 15", "keys 30", "keys after tones", "noise", "quiet", "silence", "not numbers"]
+)
 def test_the_gate_says_the_same_compiled_and_in_numpy(kind: str, sizes: list[int], lanes: int) -> None:
     with pure():
         plain = Gate()
@@ -138,6 +147,20 @@ def test_a_line_and_a_guard_do_the_same_compiled_and_in_numpy(sizes: list[int]) 
     for found, wanted in zip(compiled, plain, strict=True):
         assert found.dtype == wanted.dtype
         assert np.array_equal(found, wanted)
+
+
+def test_the_guards_first_look_is_the_same_compiled_and_in_numpy() -> None:
+    guard, rng = Guard(1), np.random.default_rng(7)
+    level = 10 ** rng.uniform(-3.5, 0, (400, 1, 1))
+    x = (keys(15, 20)[:, :3200].reshape(400, 1, 160) * level + 0.002 * rng.normal(size=(400, 1, 160)))[:, 0]
+    x[5, 3], x[6, 4] = np.nan, np.inf
+    limits = guard._norm, 0.5, guard._weakest, 10.0
+    rows, power = kernel.look(x.astype(np.float32), guard._bank, guard._hann, *limits)
+    with pure(), np.errstate(invalid="ignore"):
+        wanted, wanted_power = kernel.look(x.astype(np.float32), guard._bank, guard._hann, *limits)
+    assert 20 < len(rows) < 300
+    assert np.array_equal(rows, wanted)
+    assert np.allclose(power, wanted_power, rtol=1e-4, atol=1e-10)
 
 
 def test_what_points_outside_is_refused() -> None:
