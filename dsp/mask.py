@@ -117,6 +117,8 @@ class MaskLine:
         """Whether that flat tone stands for a key, and so keeps to the grid."""
         self._substitution = Substitution(capacity, seed)
         self._substituting = np.zeros(capacity, np.bool_)
+        self._warm = np.zeros(capacity, np.bool_)
+        """Whether the rebuilder has heard what came before the next block."""
         self._unknown = np.zeros(capacity, np.int64)
         """Samples still to go out that lie before or just after a gap."""
         self._heat = np.zeros(capacity, np.int64)
@@ -134,7 +136,8 @@ class MaskLine:
             state[slot] = 0
         self._expected[slot] = 0
         self._until[slot] = _NEVER
-        self._substituting[slot] = self._confirmed[slot] = self._joined[slot] = self._started[slot] = False
+        for flags in (self._substituting, self._warm, self._confirmed, self._joined, self._started):
+            flags[slot] = False
 
     def cut(self, slot: int) -> None:
         """Say that another source speaks from now on: its clock is new, a running mask goes on."""
@@ -197,7 +200,7 @@ class MaskLine:
         flat, hot = self._judge(slots, audio, gated, forced, octets.shape[1], ok)
         out = line[:, self.history - self.delay : -self.delay].copy()
         if substitute is not None:
-            flat |= self._substitute(slots, line, audio, known, out, codec, substitute, ok)
+            flat |= self._substitute(slots, line, audio, known, out, codec, substitute, ok, flat)
         masked = self._paint(slots, out, codec, timestamp if clock is None else clock, flat, ok)
         keep = slots[ok]
         self._known[keep] = np.minimum(self._known[keep] + octets.shape[1], 1 << 30)
@@ -296,18 +299,25 @@ class MaskLine:
         codec: Index,
         wanted: Flags,
         ok: Flags,
+        flat: Flags,
     ) -> Flags:
-        """Rebuild the keypad's band in `out`, fading in and out. bool[n]: where that cannot be done, so mask."""
+        """Rebuild the keypad's band in `out`, fading in and out. bool[n]: where that cannot be done, so mask.
+
+        Nothing is rebuilt under a flat tone; after it the rebuilder hears the last 40 ms again before it goes on.
+        """
         length = out.shape[1]
         was = self._substituting[slots]
         self._substituting[slots[ok]] = wanted[ok]
-        rows = np.flatnonzero((wanted | was) & ok)
+        here = (wanted | was) & ok
+        warm = self._warm[slots]
+        self._warm[slots[ok]] = (wanted & ~flat)[ok]
+        rows = np.flatnonzero(here & ~flat)
         if not rows.size:
             return np.zeros(len(slots), np.bool_)
         if length % HOP or not FADE <= length <= LONGEST:
-            self._substitution.reset(slots[rows])
-            return (wanted | was) & ok
-        new = rows[~was[rows]]
+            self._warm[slots[rows]] = False
+            return here
+        new = rows[~warm[rows]]
         if new.size:
             self._substitution.reset(slots[new])
             before = _linear(line[new, :-length], codec[new], known[new], 0)

@@ -9,7 +9,8 @@
  * and round, from a place of its own. A call is told by the port it comes back from, a packet by its place in its
  * stream: egress must number packets as ingress did, from wherever it likes.
  *
- * The first second of each stream counts for loss, not for time: real calls do not begin all at once. Arrival is the kernel's receive time, so that this program's own delays do not count as the proxy's.
+ * Calls begin one after the other over the first second, and the first second of each
+ * counts for loss, not for time. Arrival is the kernel's receive time, so that this program's own delays do not count as the proxy's.
  * stdout: one JSON line. times in microseconds; late: by how much slices were sent after their time.
  */
 #define _GNU_SOURCE
@@ -26,7 +27,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { WARM = 50, SLICES = 20, PAYLOAD = 160, PACKET = 172, BATCH = 256, RING = 256, BUCKET_US = 10, BUCKETS = 50000 };
+enum { WARM = 50, RAMP = 1000, SLICES = 20, PAYLOAD = 160, PACKET = 172, BATCH = 256, RING = 256, BUCKET_US = 10, BUCKETS = 50000 };
 
 static int64_t now_ns(void) {
     struct timespec t;
@@ -80,16 +81,17 @@ static int open_socket(int port) {
     return fd;
 }
 
-static void send_slice(Side *side, int first, int calls, int which) {
+static void send_slice(Side *side, int64_t slice, int calls, int which) {
     static uint8_t packets[BATCH][PACKET];
     static struct iovec parts[BATCH];
     static struct mmsghdr batch[BATCH];
-    int call = first;
+    int call = slice % SLICES;
     while (call < calls) {
         int n = 0;
         int64_t at = now_ns();
-        for (; call < calls && n < BATCH; call += SLICES, n++) {
+        for (; call < calls && n < BATCH; call += SLICES) {
             Stream *s = &side->streams[call];
+            if (slice < (int64_t)call * RAMP / calls) continue;
             uint32_t frame = (s->sent + call * 37u) % frames, stamp = htonl(s->sent * PAYLOAD), ssrc = htonl(call * 2 + which + 1);
             uint16_t sequence = htons(s->sent);
             uint8_t *p = packets[n];
@@ -103,6 +105,7 @@ static void send_slice(Side *side, int first, int calls, int which) {
             batch[n] = (struct mmsghdr){.msg_hdr = {.msg_name = &side->to[call], .msg_namelen = sizeof side->to[call],
                                                     .msg_iov = &parts[n], .msg_iovlen = 1}};
             s->sent_at[s->sent++ % RING] = at;
+            n++;
         }
         for (int done = 0; done < n;) {
             int k = sendmmsg(side->fd, batch + done, n - done, 0);
@@ -197,7 +200,7 @@ int main(int argc, char **argv) {
             if (got <= 0 && due - now_ns() > 150000) usleep(50);
         }
         count(lateness, (now_ns() - due) / 1000);
-        for (int i = 0; i < 2; i++) send_slice(&sides[i], slice % SLICES, calls, i);
+        for (int i = 0; i < 2; i++) send_slice(&sides[i], slice, calls, i);
     }
     int64_t end = now_ns() + 500000000;
     while (now_ns() < end)

@@ -182,6 +182,8 @@ class Engine:
         self.keys.clear()
         self.alarms.clear()
         self.heard.clear()
+        for caller, index in self.ears.due(now):
+            self._key(caller, INDEX_TO_EVENT[index], INBAND, now)
         n = rows.count
         if n:
             slot, control = rows.slot[:n], rows.control[:n]
@@ -296,7 +298,7 @@ class Engine:
         on = np.flatnonzero(~block.late)
         self._emit(slots[on], codec[on], block.octets[on], head, chosen[on])
         hot = block.hot & ~sealed & masking
-        for slot, index in self.ears.keys(slots, hot, block, timestamp):
+        for slot, index in self.ears.listen(slots, hot, block, timestamp, now):
             self._key(slot, INDEX_TO_EVENT[index], INBAND, now)
 
     def _alarm(self, slot: int, now: float) -> None:

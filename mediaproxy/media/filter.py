@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import socket
 import struct
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Final
 
@@ -30,6 +31,19 @@ class _Program(ctypes.Structure):
 
 def accept_only(sock: socket.socket, host: str, port: int | None) -> bool:
     """Drop what does not come from `host` (and `port`, unless None); False where the kernel will not."""
+    instructions = _program(host, port)
+    code = ctypes.create_string_buffer(instructions)
+    try:
+        program = bytes(_Program(len(instructions) // 8, ctypes.addressof(code)))
+        sock.setsockopt(socket.SOL_SOCKET, _ATTACH, program)
+    except OSError:
+        return False
+    return True
+
+
+@lru_cache(1024)
+def _program(host: str, port: int | None) -> bytes:
+    """The filter, eight octets an instruction."""
     address = ip_address(host)
     words = struct.unpack(f"!{len(address.packed) // 4}I", address.packed)
     wanted = [(_LOAD_WORD, _NETWORK_HEADER + _SOURCE[address.version] + 4 * i, word) for i, word in enumerate(words)]
@@ -40,12 +54,7 @@ def accept_only(sock: socket.socket, host: str, port: int | None) -> bool:
         left = 2 * (len(wanted) - i - 1)
         program += [(load, 0, 0, place), (_JUMP_EQUAL, 0, left + 1, value)]
     program += [(_RETURN, 0, 0, 0xFFFFFFFF), (_RETURN, 0, 0, 0)]
-    code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *instruction) for instruction in program))
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, _ATTACH, bytes(_Program(len(program), ctypes.addressof(code))))
-    except OSError:
-        return False
-    return True
+    return b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
 
 
 def accept_all(sock: socket.socket) -> None:

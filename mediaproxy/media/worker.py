@@ -36,6 +36,9 @@ ORPHAN_SECONDS: Final = 10.0
 """A call that no signalling knows ends when nothing has come for so long."""
 STALL: Final = 0.2
 """After so long without a tick, what has piled up is thrown away: nobody wants to hear it now."""
+_BEHIND: Final = 6
+_BEHIND_AT_LEAST: Final = 400
+"""More packets a leg than this in one tick, and so many in all: the worker lags behind all of its calls, by 100 ms."""
 EMERGENCY_CALLS: Final = 8
 """Room beyond `max_calls` for calls of emergency routes."""
 
@@ -117,7 +120,11 @@ class Worker:
     def _tick(self, now: float) -> None:
         if now - self._last_tick > STALL:
             self._catch_up(now)
-        out = self._work(self._pump.drain(), now)
+        rows = self._pump.drain()
+        if rows.count > max(_BEHIND_AT_LEAST, _BEHIND * len(self._by_slot)):
+            self._catch_up(now)
+            return
+        out = self._work(rows, now)
         if out is None:
             return
         self._pump.send(out)
