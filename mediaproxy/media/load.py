@@ -22,9 +22,9 @@ class Load:
         self.buckets = [0] * (len(BOUNDS) + 1)
         self.seconds = 0.0
 
-    def tick(self, took: float) -> None:
-        """Note a tick that took so many seconds."""
-        self.share += _MEMORY * (took / self._period - self.share)
+    def tick(self, took: float, late: float = 0.0) -> None:
+        """Note a tick that took so many seconds and began so late: the machine may be busy with something else."""
+        self.share += _MEMORY * ((took + max(late, 0.0)) / self._period - self.share)
         self.seconds += took
         self.buckets[sum(took > bound for bound in BOUNDS)] += 1
 

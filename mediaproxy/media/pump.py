@@ -24,8 +24,9 @@ if os.environ.get("FLATTONE_PURE") != "1":
     except ImportError:  # no compiler at installation: slower, and the same in all else
         pass
 
-BURST = 16
-"""Datagrams read from one socket in a tick, so that a flood on one port does not starve the others."""
+BURST = 6
+"""Datagrams read from one socket in a tick: 1,200 a second, twelve times what 10 ms packets bring. Each is a round of
+the engine's for that leg alone, so that more from one peer would be at the cost of everybody."""
 EVERYTHING = 1024
 """More datagrams than a socket's buffer holds."""
 _RECEIVE_BUFFER = 1 << 18

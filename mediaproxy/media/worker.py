@@ -26,12 +26,15 @@ from mediaproxy.media.load import BOUNDS, Load
 from mediaproxy.media.modes import Mode
 from mediaproxy.media.ports import PortPool
 from mediaproxy.media.pump import Pump
+from mediaproxy.media.rehearsal import rehearse
 from mediaproxy.media.rows import Rows
 from mediaproxy.media.source import SourceRule
 from mediaproxy.media.tally import NAMES
 
 TICK: Final = 0.005
 IDLE_CHECK: Final = 1.0
+IDLE_WAIT: Final = 0.2
+"""Seconds between two looks where there are no calls."""
 ORPHAN_SECONDS: Final = 10.0
 """A call that no signalling knows ends when nothing has come for so long."""
 STALL: Final = 0.2
@@ -73,6 +76,7 @@ class Worker:
         self._tap = Tap(process.channels["recording"])
         capacity = 2 * (config.media.max_calls + EMERGENCY_CALLS)
         _raise_descriptors(2 * capacity)
+        rehearse()
         self._engine = Engine(capacity, _kept(process.memory.get("egress"), egress.octets(capacity)))
         self._pump = Pump(capacity)
         first, last = _share(port_range(config.media), process.role, config.media.workers)
@@ -100,15 +104,17 @@ class Worker:
         gc.disable()
         deadline = self._clock()
         while not self.stopping:
-            wait = max(0.0, deadline - self._clock()) if self._calls else 0.2
-            if poller.poll(wait * 1000 if not self._calls else 0):
+            wait = max(0.0, deadline - self._clock())
+            if poller.poll(0 if self._calls else IDLE_WAIT * 1000):
                 self._messages()
             elif self._calls and wait:
                 time.sleep(wait)
             now = self._clock()
-            deadline = deadline + TICK if now < deadline + TICK else now + TICK
+            if now < deadline:
+                continue
             if self._calls:
-                self._tick(now)
+                self._tick(now, now - deadline)
+            deadline = deadline + TICK if self._calls and now < deadline + TICK else now + TICK
             self._last_tick = now
             if now >= self._next_idle_check:
                 self._next_idle_check = now + IDLE_CHECK
@@ -117,7 +123,7 @@ class Worker:
         for call in list(self._calls.values()):
             self._close(call)
 
-    def _tick(self, now: float) -> None:
+    def _tick(self, now: float, late: float) -> None:
         if now - self._last_tick > STALL:
             self._catch_up(now)
         rows = self._pump.drain()
@@ -131,7 +137,7 @@ class Worker:
         if self._engine.heard:
             self._record(out, now)
         out.wipe()  # in passthrough it may hold telephone-events
-        self.load.tick(self._clock() - now)
+        self.load.tick(self._clock() - now, late)
 
     def _catch_up(self, now: float) -> None:
         """After a stall what has piled up is thrown away unread: to work through it would be the next stall. A key may

@@ -251,7 +251,7 @@ def test_a_recorder_that_does_not_read_is_counted_and_blocks_nothing() -> None:
 
 def test_no_descriptors_left_refuses_the_new_call_and_keeps_the_old() -> None:
     with worker() as process, call(process, "a") as line:
-        process.limit(resource.RLIMIT_NOFILE, process.descriptors() + 1)
+        process.limit(resource.RLIMIT_NOFILE, 3)
         assert process.open(["b"]) == {}
         assert process.errors == ["no-descriptors"]
         line.talk(QUIET * 20)
@@ -282,14 +282,16 @@ def test_an_overloaded_worker_sheds_new_calls_before_old_ones_suffer() -> None:
             os.sched_setaffinity(other.pid, core)
         deadline = time.monotonic() + 60
         while process.counters()["load"] <= 0.85 and time.monotonic() < deadline:
-            for _ in range(5):
-                line.say(QUIET)
-                time.sleep(0.02)
+            for _ in range(100):
+                for _ in range(20):
+                    line.say(QUIET)
+                time.sleep(0.005)
         assert process.open(["b"]) == {}
         assert process.errors == ["overload"]
         assert list(process.open(["c"], emergency=True)) == ["c"]
         others.close()
-        line.talk(QUIET * 150)
+        os.sched_setaffinity(process.pid, os.sched_getaffinity(0))
+        line.talk(QUIET * 200)
         line.heard()
         assert list(process.open(["d"])) == ["d"]
         line.talk(QUIET * 20)
