@@ -188,7 +188,7 @@ def memory(quick: bool) -> list[Row]:
         ports = free_port(), free_port()
         talk = g711.encode(material.prompts(material.FINAL)[0][:40000], g711.PCMU)
         (directory / "talk.ulaw").write_bytes(np.resize(talk, 80000).tobytes())
-        with Site(directory, directory, *ports) as site:
+        with Site(directory, directory, *ports, calls=many, record=False) as site:
             actions = sipp.stream(directory / "talk.ulaw") + sipp.pause(600_000)
             options = ["-l", str(many), "-r", "50"]
             with (
@@ -205,6 +205,9 @@ def memory(quick: bool) -> list[Row]:
                 ):  # fmt: skip
                     time.sleep((many - few) / 50 + 4)
                     late = _private_kb(site)
+                    up = len(site.request("GET", "/v1/calls")[1]["calls"])
+                    if up != many:
+                        raise SystemExit(f"{up} of {many} calls are up: the figure would say nothing")
     rows = []
     for name, goal in (("media-0", 42.0), ("signalling", 60.0)):
         slope = (late[name] - early[name]) / (many - few)

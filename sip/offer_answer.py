@@ -13,9 +13,11 @@ from sip.sdp import Media, Sdp
 
 HELD = ("", "0.0.0.0", "::")
 """Addresses that mean: send nothing."""
-EVENT = "telephone-event/8000"
-_AUDIO = {"PCMU/8000": "PCMU/8000", "PCMA/8000": "PCMA/8000"}
-_STATIC = {"0": "PCMU/8000", "8": "PCMA/8000"}
+EVENTS = tuple(f"telephone-event/{clock}" for clock in (8000, 16000, 32000, 48000))
+"""Keys, also with the clock of a wideband codec that was offered beside them (RFC 4733 section 2.5.1.1)."""
+_AUDIO = ("PCMU/8000", "PCMA/8000")
+_NOISE = "CN/8000"
+_STATIC = {"0": "PCMU/8000", "8": "PCMA/8000", "13": _NOISE}
 """Payload types that need no rtpmap (RFC 3551 section 6)."""
 
 
@@ -44,14 +46,14 @@ def read(sdp: Sdp) -> Stream:
     for position, media in enumerate(sdp.media):
         if media.kind == "audio" and media.port and media.protocol == "RTP/AVP":
             formats = _formats(media)
-            if any(encoding != EVENT for encoding in formats.values()):
+            if any(encoding in _AUDIO for encoding in formats.values()):
                 return Stream(
                     sdp.address_of(media),
                     media.port,
                     media.rtcp_port or media.port + 1,
                     _direction(sdp, media),
                     formats,
-                    {pt: media.fmtp[str(pt)] for pt, enc in formats.items() if enc == EVENT and str(pt) in media.fmtp},
+                    {pt: media.fmtp[str(pt)] for pt, enc in formats.items() if enc in EVENTS and str(pt) in media.fmtp},
                     media.ptime,
                     media.maxptime,
                     position,
@@ -77,8 +79,8 @@ def _formats(media: Media) -> dict[int, str]:
         name = media.rtpmap.get(text, _STATIC.get(text, ""))
         parts = name.split("/")
         encoding = "/".join(parts[:2]) if len(parts) == 2 or (len(parts) == 3 and parts[2] == "1") else ""
-        encoding = encoding.upper() if encoding.upper() in _AUDIO else encoding.lower()
-        if encoding in _AUDIO or encoding == EVENT:
+        encoding = encoding.upper() if encoding.upper() in (*_AUDIO, _NOISE) else encoding.lower()
+        if encoding in (*_AUDIO, _NOISE, *EVENTS):
             found[payload_type] = encoding
     return found
 
@@ -95,7 +97,7 @@ def answer(stream: Stream, offered: Stream, address: str, port: int) -> Sdp:
     """
     accepted = set(stream.formats.values())
     formats = {pt: encoding for pt, encoding in offered.formats.items() if encoding in accepted}
-    if all(encoding == EVENT for encoding in formats.values()):
+    if not any(encoding in _AUDIO for encoding in formats.values()):
         raise PeerError("SDP answer shares no codec with the offer", 488)
     sections = [Media(kind, 0, protocol, ["0"]) for kind, protocol in offered.sections]
     sections[offered.section] = _section(stream, formats, port)
@@ -103,7 +105,7 @@ def answer(stream: Stream, offered: Stream, address: str, port: int) -> Sdp:
 
 
 def _section(stream: Stream, formats: dict[int, str], port: int) -> Media:
-    fmtp = {str(pt): stream.fmtp.get(pt, "0-15") for pt, encoding in formats.items() if encoding == EVENT}
+    fmtp = {str(pt): stream.fmtp.get(pt, "0-15") for pt, encoding in formats.items() if encoding in EVENTS}
     return Media(
         "audio",
         port,

@@ -35,7 +35,15 @@ def free_port(kind: socket.SocketKind = socket.SOCK_DGRAM) -> int:
 class Site:
     """Everything between two phones. `trunk` and `agent`: where they send; peers are at the ports given."""
 
-    def __init__(self, directory: Path, recordings: Path, caller_port: int, agent_port: int, calls: int = 250) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        recordings: Path,
+        caller_port: int,
+        agent_port: int,
+        calls: int = 250,
+        record: bool = True,
+    ) -> None:
         self.directory, self.recordings = directory, recordings
         self.trunk = ("127.0.0.1", free_port())
         self.agent = ("127.0.0.1", free_port())
@@ -44,7 +52,7 @@ class Site:
         self.log = directory / "flattone.log"
         self.config = directory / "flattone.toml"
         self._phones = (caller_port, agent_port)
-        self._calls = calls
+        self._calls, self._record = calls, record
         self._processes: list[subprocess.Popen[str]] = []
 
     def __enter__(self) -> Self:
@@ -132,14 +140,14 @@ name = "inbound"
 from = "caller"
 to = "desk"
 gateway = "reference"
-record = true
+record = {str(self._record).lower()}
 
 [[route]]
 name = "outbound"
 from = "desk"
 to = "caller"
 gateway = "reference"
-record = true
+record = {str(self._record).lower()}
 
 [[gateway]]
 name = "reference"

@@ -25,8 +25,6 @@ class Reports:
         self._ntp = np.zeros(capacity, np.uint32)
         """Middle 32 bits of the peer's last sender report, and when that came."""
         self._arrival = np.zeros(capacity)
-        self.clocks: dict[int, tuple[int, int]] = {}
-        """Of each slot whose peer has sent a report since this was last emptied: (NTP time, RTP timestamp)."""
 
     def open(self, slot: int, now: float) -> None:
         """Begin with a leg."""
@@ -36,7 +34,6 @@ class Reports:
     def close(self, slot: int) -> None:
         """Say no more."""
         self._due[slot] = np.inf
-        self.clocks.pop(slot, None)
 
     def _plan(self, slot: int, now: float) -> None:
         # The SSRC is random, so calls that began together do not report together.
@@ -55,7 +52,6 @@ class Reports:
                 ended += part.ssrcs
             else:
                 self._ntp[slot], self._arrival[slot] = part.ntp >> 16 & 0xFFFFFFFF, now
-                self.clocks[slot] = part.ntp, part.timestamp
         return ended
 
     def due(self, out: Rows, now: float, wall: float) -> None:

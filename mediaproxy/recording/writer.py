@@ -22,9 +22,37 @@ from mediaproxy import __version__
 RATE: Final = 8000
 LAG: Final = 1.0
 """Seconds of audio held back: a packet may come that much later than its neighbour of the other leg."""
+WINDOW: Final = 500
+"""Packets over which the earliest is looked for: ten seconds of 20 ms each."""
+STEP: Final = RATE // 100
+"""A leg is moved by 10 ms at least, twice what a worker's tick may put on the time of arrival."""
 LONGEST_JUMP: Final = 30 * RATE
 """A timestamp further ahead than this is a new clock: placed by arrival instead."""
 _HEADER = struct.Struct("<4sI4s4sIHHIIHH4sI")
+
+
+class _Drift:
+    """How a sender's clock runs away from this machine's: 50 ppm are 180 ms an hour, and differ from leg to leg.
+
+    Packets come late by what the network did to them, but never early, so the earliest of each ten seconds tells.
+    """
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._least = self._first = 0
+        self._known = False
+
+    def shift(self, late: int) -> int:
+        """By how many frames to move this packet and all after it. late: its arrival against its clock, in frames."""
+        self._least = late if not self._count else min(self._least, late)
+        self._count += 1
+        if self._count < WINDOW:
+            return 0
+        self._count = 0
+        if not self._known:
+            self._first, self._known = self._least, True
+        moved = self._least - self._first
+        return moved if abs(moved) >= STEP else 0
 
 
 class Recording:
@@ -42,6 +70,7 @@ class Recording:
         self._pending = np.zeros((4 * RATE, 2), np.int16)
         self._clock: list[tuple[int, int] | None] = [None, None]
         """Of each leg, (timestamp, frame) of the last packet."""
+        self._drift = [_Drift(), _Drift()]
 
     @property
     def path(self) -> Path:
@@ -69,7 +98,9 @@ class Recording:
             ahead = (timestamp - last[0] + 0x80000000 & 0xFFFFFFFF) - 0x80000000
             by_clock = last[1] + ahead
             if abs(ahead) < LONGEST_JUMP and abs(by_clock - by_arrival) < RATE // 4:
-                frame = by_clock
+                frame = by_clock + self._drift[side].shift(by_arrival - by_clock)
+            else:
+                self._drift[side] = _Drift()
         self._clock[side] = (timestamp, frame)
         return frame
 

@@ -27,14 +27,14 @@ m=audio 5000 RTP/SAVP 0
 def test_the_first_audio_section_that_can_be_masked_is_taken() -> None:
     stream = offer_answer.read(sdp.parse(OFFER))
     assert (stream.address, stream.port, stream.direction, stream.ptime) == ("192.0.2.11", 49172, "sendonly", 30)
-    assert stream.formats == {0: "PCMU/8000", 8: "PCMA/8000", 101: "telephone-event/8000"}
+    assert stream.formats == {0: "PCMU/8000", 8: "PCMA/8000", 101: "telephone-event/8000", 13: "CN/8000"}
     assert stream.section == 1
 
 
 def test_the_offer_to_the_other_side_names_this_box_only() -> None:
     stream = offer_answer.read(sdp.parse(OFFER))
     text = sdp.write(offer_answer.offer(stream, "198.51.100.1", 30000), "77", 1).decode()
-    assert "m=audio 30000 RTP/AVP 0 8 101\r\n" in text
+    assert "m=audio 30000 RTP/AVP 0 8 101 13\r\n" in text
     assert "a=fmtp:101 0-16\r\n" in text
     assert "a=sendonly\r\n" in text
     for foreign in ("192.0.2", "alice", "secret", "ice", "crypto", "opus", "video", "SAVP"):
@@ -79,3 +79,15 @@ def test_an_answer_without_a_shared_codec_is_refused() -> None:
     other = offer_answer.read(sdp.parse(b"v=0\r\nc=IN IP4 10.1.1.1\r\nm=audio 4000 RTP/AVP 8\r\n"))
     with pytest.raises(PeerError):
         offer_answer.answer(other, offered, "198.51.100.2", 30002)
+
+
+def test_comfort_noise_and_events_with_another_clock_are_passed_on() -> None:
+    text = (
+        "v=0\r\nc=IN IP4 10.1.1.1\r\nm=audio 4000 RTP/AVP 0 13 101 110\r\na=rtpmap:101 telephone-event/8000\r\n"
+        "a=rtpmap:110 telephone-event/48000\r\na=fmtp:110 0-15\r\n"
+    )
+    stream = offer_answer.read(sdp.parse(text.encode()))
+    assert stream.formats == {0: "PCMU/8000", 13: "CN/8000", 101: "telephone-event/8000", 110: "telephone-event/48000"}
+    told = sdp.write(offer_answer.offer(stream, "10.9.9.9", 6000), "77", 1).decode()
+    assert "a=rtpmap:13 CN/8000\r\n" in told
+    assert "a=fmtp:110 0-15\r\n" in told

@@ -87,3 +87,28 @@ def test_a_full_disk_ends_the_recording_and_nothing_else(tmp_path: Path) -> None
     assert list(recorder._recordings) == [("media-0", 2)]
     assert recorder._counters["failed"] == 1
     assert fine.finish().exists()
+
+
+@pytest.mark.parametrize(("caller", "agent"), [(50e-6, -50e-6), (-50e-6, 50e-6), (0.0, 200e-6)])
+def test_clocks_that_run_apart_stay_side_by_side(tmp_path: Path, caller: float, agent: float) -> None:
+    """Half an hour of two senders whose clocks are off by so much: clicks said together are heard together."""
+    recording = Recording(tmp_path, "drift", 0.0)
+    rng = np.random.default_rng(1)
+    click, quiet = np.full(160, 0x80, np.uint8), np.full(160, 0xFF, np.uint8)
+    for i in range(90_000):
+        for side, skew in ((0, caller), (1, agent)):
+            said = 0.02 * i * (1 - skew)  # a fast clock sends its packets early
+            arrival = said + 0.03 + rng.exponential(0.004)
+            recording.add(side, g711.PCMU, 160 * i, arrival, click if i % 5000 == 0 else quiet)
+        if i % 50 == 0:
+            recording.advance(0.02 * i)
+    samples, _ = wav.read(recording.finish())
+    for side in (0, 1):
+        at = np.flatnonzero(np.abs(samples[side]) > 0.5)
+        starts = at[np.r_[True, np.diff(at) > 4000]]
+        assert len(starts) == 18
+    clicks = [np.flatnonzero(np.abs(samples[side]) > 0.5) for side in (0, 1)]
+    starts = [at[np.r_[True, np.diff(at) > 4000]] for at in clicks]
+    when = [np.arange(18) * 100.0 * (1 - skew) for skew in (caller, agent)]
+    apart = (starts[0] - starts[1]) / 8000 - (when[0] - when[1])
+    assert np.abs(apart).max() < 0.03
