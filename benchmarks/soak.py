@@ -98,7 +98,7 @@ def talk(seconds: int) -> bytes:
 
 def main() -> int:
     args = arguments(__doc__)
-    calls, length, seconds, early_at = (60, 15, 45, 20) if args.quick else (300, 60, 1800, 300)
+    calls, length, seconds, early_at = (60, 12, 36, 16) if args.quick else (300, 60, 1800, 300)
     rate = calls / length
     total = round(rate * seconds)
     with tempfile.TemporaryDirectory() as scratch:
