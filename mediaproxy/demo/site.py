@@ -109,7 +109,7 @@ class Site:
     def _text(self, gateway_port: int, authority: Path, bearer: Path) -> str:
         caller, agent = self._phones
         digest = hashlib.sha256(self.token.encode()).hexdigest()
-        last = 4 * self._calls - 1
+        last = 4 * (self._calls + 8) - 1  # with room for emergencies
         first = 20000 + 2 * secrets.randbelow((12600 - last) // 2)  # below the ports that the system gives out itself
         return f"""# Written by the demo: one trunk peer, one agent phone, the reference token server.
 [trunk]
@@ -134,6 +134,13 @@ address = "127.0.0.1:{caller}"
 name = "desk"
 side = "agent"
 address = "127.0.0.1:{agent}"
+
+[[route]]
+name = "emergency"
+from = "caller"
+to = "desk"
+users = "112"
+emergency = true
 
 [[route]]
 name = "inbound"

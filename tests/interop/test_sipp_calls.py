@@ -198,3 +198,31 @@ async def timed_call(site: Site) -> list[Sent]:
 
 def mark(payload: bytes) -> bool:
     return payload.count(0x80) + payload.count(0x00) >= 150
+
+
+def test_a_full_box_sheds_with_503_and_a_time_to_come_back(tmp_path: Path) -> None:
+    """The calls that are up go on; an emergency is taken all the same."""
+    ports = free_port(), free_port()
+    refused = sipp.caller("", code=503).replace(
+        '<recv response="503"/>',
+        '<recv response="503"><action><ereg regexp="^ *[0-9]+ *$" search_in="hdr" header="Retry-After:" check_it="true" '
+        'assign_to="1"/></action></recv><Reference variables="1"/>',
+    )
+    with Site(tmp_path, tmp_path, *ports, calls=4, record=False) as site:
+        talk = sipp.caller(sipp.pause(4000))
+        with (
+            Sipp(tmp_path, "callee", sipp.callee(), ports[1], 17000, calls=5) as uas,
+            Sipp(
+                tmp_path, "caller", talk, ports[0], 18500, site.trunk, calls=4, options=["-l", "4", "-r", "20"]
+            ) as uac,
+        ):
+            time.sleep(1)
+            with Sipp(tmp_path, "late", refused, free_port(), 19500, site.trunk) as late:
+                late.finish(20)
+            with Sipp(tmp_path, "urgent", talk, free_port(), 19900, site.trunk, service="112") as urgent:
+                urgent.finish(20)
+            uac.finish(20)
+            uas.finish(20)
+        time.sleep(1.5)
+        assert read_metrics(site)['flattone_signalling_shed_total{worker="signalling"}'] == 1
+    assert '"call-refused"' in site.log.read_text()
