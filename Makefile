@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+COMPILED := $(wildcard dsp/*.pyx dsp/*.h mediaproxy/media/*.pyx)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: demo test test-unit check bench fuzz soak peers clean
@@ -37,7 +38,7 @@ soak: $(READY) peers
 peers:
 	@sh tests/peers.sh
 
-$(READY): constraints.txt pyproject.toml
+$(READY): constraints.txt pyproject.toml setup.py $(COMPILED)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "flattone needs Python 3.11 or newer")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --require-hashes -r constraints.txt
@@ -45,5 +46,5 @@ $(READY): constraints.txt pyproject.toml
 	@touch $(READY)
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info flattone-demo .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) build dist *.egg-info dsp/*.so mediaproxy/media/*.so flattone-demo .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

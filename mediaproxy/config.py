@@ -232,8 +232,8 @@ def check(config: Config) -> None:
         raise ConfigError("media.workers: 0 (one a core) to 64")
     if not 1 <= config.media.max_calls <= 2000:
         raise ConfigError("media.max_calls: 1 to 2000 a worker")
-    if not 256 <= config.media.memory_limit_mb <= 1 << 20:
-        raise ConfigError("media.memory_limit_mb: 256 to 1048576")
+    if not 64 <= config.media.memory_limit_mb <= 1 << 20:
+        raise ConfigError("media.memory_limit_mb: 64 to 1048576")
     peers = _peers(config)
     gateways = _gateways(config)
     _routes(config, peers, gateways)

@@ -439,3 +439,15 @@ def configured(monkeypatch: pytest.MonkeyPatch, old: str, new: str) -> Iterator[
     with monkeypatch.context() as patch:
         patch.setattr(live.Site, "_text", lambda *a: text(*a).replace(old, new))
         yield
+
+
+def test_a_media_worker_that_grows_too_large_is_restarted(tmp_path: Path) -> None:
+    """With a limit that every worker exceeds, and so again and again, until the supervisor gives up."""
+    kinds = {name: socket.SOCK_STREAM if name == "api.listen" else socket.SOCK_DGRAM for name in LISTENS}
+    ports = {name: f"127.0.0.1:{free_port(kinds[name])}" for name in LISTENS}
+    config = tmp_path / "f.toml"
+    config.write_text(minimal(ports).replace("workers = 1\n", "workers = 1\nmemory_limit_mb = 64\nmax_calls = 2000\n"))
+    done = serve(config)
+    assert done.returncode == 1
+    assert '"process-too-large"' in done.stderr
+    assert "media-0 ended" in done.stderr
