@@ -1,4 +1,4 @@
-/* The loops behind dsp/_kernel.pyx: the gate's judgement, the guard's first look, G.711 to linear. No state, no memory
+/* The loops behind dsp/_kernel.pyx: the gate's judgement, the guard's first look, the decoder's frames, G.711 to linear. No state, no memory
    of its own. Vectors are GCC's and clang's; x86-64 gets three builds and picks one when it runs, so that no flag says
    what machine it must be (and no ifunc, which musl and macOS lack). */
 #include <stdint.h>
@@ -24,6 +24,36 @@ typedef struct {
     window_t brief, lasting;
     limits_t limit;
 } judge_t;
+
+#define BATCH 8
+/* Frames that are analysed at a time: a packet of 20 ms. */
+#define TERMS 8
+
+/* Limits of dsp/decoder.py, those of what is squared squared; and its tables. */
+typedef struct {
+    int samples, hop, gap;
+    float bins, weakest, twist, share, deviation;
+    double clip, on, off, cut, rival, trace, mean_share, mean_deviation, wander, deviating, whole, certain;
+} marks_t;
+
+typedef struct {
+    marks_t limit;
+    const float *bank, *hann, *turn, *relative, *response;
+    const double *ramp;
+} hearing_t;
+
+/* What a frame shows: the tones' power, its energy; of the strongest pair the key, whether it may be one, share of the
+   energy, relative deviations. */
+typedef struct {
+    float power[8], energy, share, low, high;
+    int key, good;
+} frame_t;
+
+/* State of a slot, RUN of dsp/decoder.py. */
+typedef struct {
+    int64_t key, told, start, last, end;
+    double on, off, good, there, peak, sums[6];
+} run_t;
 
 typedef float four __attribute__((vector_size(16), aligned(4), may_alias));
 
@@ -78,6 +108,11 @@ static int look_row(
     float weakest, float twist
 ) {
     return PICK(lanes, look)(bank, hann, samples, x, power, norm, share, weakest, twist);
+}
+
+/* Up to BATCH frames; x[0] is the first sample of the window before the first. */
+static void hear_row(int lanes, const hearing_t *h, const float *x, long count, frame_t *frames) {
+    PICK(lanes, hear)(h, x, (int)count, frames);
 }
 
 static void decode_row(const float *table, const unsigned char *octets, long n, float *out) {

@@ -1,4 +1,4 @@
-from numpy import float32, int64, intp, uint8, uint32
+from numpy import float32, float64, int64, intp, uint8, uint32
 from numpy.typing import NDArray
 
 LANES: int
@@ -12,6 +12,17 @@ class Window:
 class Judge:
     def __init__(self, brief: Window, lasting: Window, lanes: int, limits: dict[str, float]) -> None: ...
     def __call__(self, audio: NDArray[float32], yes: NDArray[int64], last: NDArray[int64]) -> None: ...
+
+class Hear:
+    def __init__(
+        self, bank: NDArray[float32], hann: NDArray[float32], turn: NDArray[float32], relative: NDArray[float32],
+        response: NDArray[float32], ramp: NDArray[float64], lanes: int, limits: dict[str, float],
+        runs: NDArray[uint8],
+    ) -> None: ...  # fmt: skip
+    def __call__(
+        self, slots: NDArray[intp], audio: NDArray[float32], known: NDArray[int64], position: NDArray[int64],
+        pressed: list[tuple[int, int, int]], released: list[tuple[int, int]],
+    ) -> None: ...  # fmt: skip
 
 def look(
     x: NDArray[float32], bank: NDArray[float32], hann: NDArray[float32], near: NDArray[uint8],

@@ -2,11 +2,13 @@
 """The compiled half of dsp/kernel.py, which says what each of these does. See also _kernel.pyi."""
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
-from libc.string cimport memcpy
+from libc.math cimport sqrt
+from libc.string cimport memcpy, memset
 
 
 cdef extern from "_kernel.h":
-    int WIDEST, MOST_PAIRS
+    int WIDEST, MOST_PAIRS, TERMS
+    enum: BATCH
     ctypedef struct window_t:
         int samples, cols, hum, rank, pairs
         float share
@@ -20,9 +22,30 @@ cdef extern from "_kernel.h":
     ctypedef struct judge_t:
         window_t brief, lasting
         limits_t limit
+    ctypedef struct marks_t:
+        int samples, hop, gap
+        float bins, weakest, twist, share, deviation
+        double clip, on, off, cut, rival, trace, mean_share, mean_deviation, wander, deviating, whole, certain
+    ctypedef struct hearing_t:
+        marks_t limit
+        const float *bank
+        const float *hann
+        const float *turn
+        const float *relative
+        const float *response
+        const double *ramp
+    ctypedef struct frame_t:
+        float power[8]
+        float energy, share, low, high
+        int key, good
+    ctypedef struct run_t:
+        int64_t key, told, start, last, end
+        double on, off, good, there, peak
+        double sums[6]
     int widest_lanes()
     void judge_row(int, const judge_t *, const float *, long, long, int64_t *, int64_t *) nogil
     int look_row(int, const float *, const float *, int, const float *, float *, float, float, float, float) nogil
+    void hear_row(int, const hearing_t *, const float *, long, frame_t *) nogil
     void decode_row(const float *, const uint8_t *, long, float *) nogil
 
 
@@ -84,6 +107,141 @@ cdef class Judge:
                 self.lanes, &self.c, &audio[row, 0] + self.c.lasting.samples + end - self.c.brief.samples, count, end,
                 &yes[row], &last[row],
             )
+
+
+cdef class Hear:
+    cdef hearing_t c
+    cdef tuple kept
+    cdef int lanes
+    cdef uint8_t[:, ::1] runs
+
+    def __init__(
+        self, const float[:, ::1] bank, const float[::1] hann, const float[:, ::1] turn, const float[::1] relative,
+        const float[::1] response, const double[::1] ramp, int lanes, dict limits, uint8_t[:, ::1] runs,
+    ):
+        cdef marks_t limit = limits
+        cdef int samples = limit.samples
+        if lanes not in (4, 8, 16) or lanes > LANES:
+            raise ValueError("lanes")
+        if samples % 16 or bank.shape[0] != samples or bank.shape[1] != 16 or limit.hop < 1:
+            raise ValueError("bank")
+        if hann.shape[0] != samples or ramp.shape[0] != samples or response.shape[0] != TERMS:
+            raise ValueError("window")
+        if turn.shape[0] != 2 or turn.shape[1] != 8 or relative.shape[0] != 8:
+            raise ValueError("tones")
+        if runs.shape[1] != sizeof(run_t):
+            raise ValueError("runs")
+        self.lanes, self.runs, self.kept = lanes, runs, (bank, hann, turn, relative, response, ramp)
+        self.c.limit = limit
+        self.c.bank, self.c.hann, self.c.turn, self.c.relative = &bank[0, 0], &hann[0], &turn[0, 0], &relative[0]
+        self.c.response, self.c.ramp = &response[0], &ramp[0]
+
+    def __call__(
+        self, const Py_ssize_t[:] slots, const float[:, :] audio, const int64_t[:] known, const int64_t[:] position,
+        list pressed, list released,
+    ):
+        cdef Py_ssize_t n = slots.shape[0], row
+        cdef const marks_t *h = &self.c.limit
+        cdef long hop = h.hop, length = audio.shape[1] - h.samples - hop, taken
+        cdef int i, count
+        cdef frame_t frames[BATCH]
+        cdef run_t *run
+        if not n:
+            return
+        if length < 0 or audio.shape[0] != n or known.shape[0] != n or position.shape[0] != n:
+            raise ValueError("rows")
+        if audio.strides[1] != 4:
+            raise ValueError("audio")
+        for row in range(n):
+            run = <run_t *>&self.runs[slots[row], 0]
+            if known[row] <= 0 and run.key >= 0 and not bridge(h, run, position[row]):
+                release(run, row, released)
+            taken = hop - (position[row] % hop + hop) % hop
+            while taken <= length:
+                count = min(BATCH, (length - taken) // hop + 1)
+                hear_row(self.lanes, &self.c, &audio[row, 0] + taken, count, frames)
+                for i in range(count):
+                    if step(&self.c, run, &frames[i], max(known[row], 0) + taken, position[row] + taken):
+                        run.told = 1
+                        pressed.append((row, run.key, run.start))
+                    if run.off >= h.off:
+                        release(run, row, released)
+                    taken += hop
+            run.end = position[row] + length
+
+
+cdef void blank(run_t *run) noexcept nogil:
+    memset(run, 0, sizeof(run_t))
+    run.key = -1
+
+
+cdef void release(run_t *run, Py_ssize_t row, list released):
+    if run.told:
+        released.append((row, run.last))
+    blank(run)
+
+
+cdef bint bridge(const marks_t *h, run_t *run, int64_t position) noexcept nogil:
+    """Carry a run over a gap before the block, if it may be."""
+    if <uint32_t>(position - run.end) >= <uint32_t> h.gap:
+        return False
+    run.on += run.there * h.cut
+    run.off += (1 - run.there) * h.cut
+    run.there = 0
+    return True
+
+
+cdef bint step(const hearing_t *c, run_t *run, const frame_t *f, int64_t known, int64_t end) noexcept nogil:
+    """Take in a frame, of which `known` samples are; whether its run is to be told now."""
+    cdef const marks_t *h = &c.limit
+    cdef double best, mass, there, full, share = f.share, low = f.low, high = f.high, weight
+    cdef bint same
+    if f.good and not run.told and f.key != run.key:
+        best = level(f, f.key)
+        if run.key < 0 or best >= h.clip * run.peak and level(f, run.key) < h.rival * best:
+            blank(run)
+            run.key, run.start = f.key, end - h.samples * 3 // 4
+    if run.key < 0:
+        return False
+    same = f.good and f.key == run.key
+    mass = level(f, run.key)
+    if (f.power[run.key // 4] + f.power[4 + run.key % 4]) / f.energy < h.trace:
+        mass = 0
+    if same and mass > run.peak:
+        run.peak = mass
+    there = min(mass / (h.clip * run.peak), 1)
+    full = min(c.ramp[min(known, h.samples) - 1] / h.clip, 1)
+    run.on += there
+    run.there = there
+    run.off = 0 if same and there >= 0.75 else run.off + max(full - there, 0)
+    if same:
+        weight = share * share * share * share
+        run.sums[0] += weight
+        run.sums[1] += weight * share
+        run.sums[2] += weight * low
+        run.sums[3] += weight * low * low
+        run.sums[4] += weight * high
+        run.sums[5] += weight * high * high
+        run.good += 1
+        run.last = end - h.samples // 2
+    return not run.told and run.on >= h.on and certain(h, run)
+
+
+cdef double level(const frame_t *f, int64_t key) noexcept nogil:
+    return sqrt(sqrt(<double>f.power[key // 4] * f.power[4 + key % 4]))
+
+
+cdef bint certain(const marks_t *h, const run_t *run) noexcept nogil:
+    cdef double share = run.sums[1] / run.sums[0], certainty = share + h.whole * min(run.good / run.on, 1)
+    cdef double mean, square
+    cdef int tone
+    for tone in range(2, 6, 2):
+        mean = run.sums[tone] / run.sums[0]
+        square = mean * mean
+        if not square <= h.mean_deviation:
+            return False
+        certainty -= h.wander * max(run.sums[tone + 1] / run.sums[0] - square, 0) + h.deviating * square
+    return certainty >= h.certain and share >= h.mean_share
 
 
 def look(

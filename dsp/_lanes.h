@@ -223,6 +223,60 @@ TARGET static int NAME(look)(
     return (low + high) * norm >= share * NAME(sum)(t) && less >= weakest && more <= twist * less;
 }
 
+/* atan2 to 1e-7, without branches: the loop over tones becomes vectors. */
+INLINE float NAME(angle)(float y, float x) {
+    float u = __builtin_fabsf(x), v = __builtin_fabsf(y), less = u < v ? u : v, more = u < v ? v : u;
+    float a = less / (more + 1e-37f), s = a * a;
+    float r = a * (1.f + s * (-0.33333066f + s * (0.19992484f + s * (-0.14202571f + s * (0.10636754f + s * (-0.07495446f
+              + s * (0.04258761f + s * (-0.01600503f + s * 0.00283406f))))))));
+    r = u < v ? 1.57079633f - r : r;
+    r = x < 0 ? 3.14159265f - r : r;
+    return __builtin_copysignf(r, y);
+}
+
+/* `_frames` of dsp/decoder.py for a row. */
+TARGET static void NAME(hear)(const hearing_t *h, const float *x, int count, frame_t *frames) {
+    ALIGNED float y[(BATCH + 1) * WIDEST], t[LANES], off[8];
+    int w = 0;
+    for (; w + GROUP <= count + 1; w += GROUP)
+        NAME(product)(h->bank, 16, x + w * h->limit.hop, h->limit.samples, 1, h->limit.hop, 0, y + w * WIDEST);
+    for (; w <= count; w++) NAME(single)(h->bank, 16, x + w * h->limit.hop, h->limit.samples, y + w * WIDEST);
+    for (w = 0; w < count; w++) {
+        const float *was = y + w * WIDEST, *is = was + WIDEST, *at = x + (w + 1) * h->limit.hop;
+        frame_t *f = frames + w;
+        VEC a = {0};
+        for (int i = 0; i < h->limit.samples; i += LANES) {
+            VEC v = LOAD(at + i);
+            a += v * v * LOAD(h->hann + i);
+        }
+        STORE(t, a);
+        f->energy = NAME(sum)(t) + 1e-12f;
+        for (int k = 0; k < 8; k++) {
+            float re = is[k] * was[k] + is[k + 8] * was[k + 8], im = is[k + 8] * was[k] - is[k] * was[k + 8];
+            float turn = NAME(angle)(re * h->turn[k + 8] + im * h->turn[k], re * h->turn[k] - im * h->turn[k + 8]);
+            float bins = __builtin_fabsf(turn) * h->limit.bins, square, passed = 0;
+            bins = bins < 0.9f ? bins : 0.9f;
+            square = bins * bins;
+            for (int i = TERMS - 1; i >= 0; i--) passed = passed * square + h->response[i];
+            off[k] = turn * h->relative[k];
+            f->power[k] = (is[k] * is[k] + is[k + 8] * is[k + 8]) / (passed * passed);
+        }
+        int low = 0, high = 4;
+        for (int k = 1; k < 4; k++) {
+            low = f->power[k] > f->power[low] ? k : low;
+            high = f->power[k + 4] > f->power[high] ? k + 4 : high;
+        }
+        float one = f->power[low], other = f->power[high], share = (one + other) / f->energy;
+        float weak = one < other ? one : other, strong = one < other ? other : one;
+        f->key = low * 4 + high - 4;
+        f->share = share < 1 ? share : 1;
+        f->low = off[low];
+        f->high = off[high];
+        f->good = f->share >= h->limit.share && weak >= h->limit.weakest && strong <= h->limit.twist * weak &&
+                  __builtin_fabsf(f->low) <= h->limit.deviation && __builtin_fabsf(f->high) <= h->limit.deviation;
+    }
+}
+
 #undef VEC
 #undef LOAD
 #undef STORE

@@ -11,18 +11,21 @@ conditions of Q.24 Annex A, through codecs, and on recorded prompts.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from math import factorial
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dsp import g711, goertzel, keypad
+from dsp import g711, goertzel, kernel, keypad
 
 Samples = NDArray[np.float32]
 Index = NDArray[np.intp]
 Values = NDArray[np.floating]
 Flags = NDArray[np.bool_]
 Places = NDArray[np.int64]
+Runs = NDArray[Any]
+"""Records of RUN, one a slot."""
 
 BLOCK: Final = 128
 HOP: Final = 20
@@ -55,6 +58,15 @@ CUT_FRAMES: Final = 4.2
 """Frames that a tone up to a gap would have had beyond it: half a window and its clipped ramp."""
 GAP_MS: Final = 80
 """Longer without audio ends a key: nobody can say it was one press."""
+RUN: Final = np.dtype(
+    [(name, np.int64) for name in ("key", "told", "start", "last", "end")]
+    + [(name, np.float64) for name in ("on", "off", "good", "there", "peak")]
+    + [("sums", np.float64, 6)]
+)
+"""State of a slot (run_t of _kernel.h). key: -1 where no run is; told: 1 once reported; end: of the last block. on,
+off: frames of the run with the key, and without it lately, parts counted; there: how much of the key the last frame had
+(0 to 1); peak: its greatest magnitude. sums, over the good frames, weighted: 1, share, deviation low, its square,
+deviation high, its square."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,17 +88,20 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class _Frames:
-    """What the frames of n streams show, [n, frames]: the strongest pair, the share of energy that it explains, its
-    tones' relative deviations, whether it may be a key; and [n, frames, 16], for each key, level (the geometric mean of
-    its tones' magnitudes) and trace (the share that it explains)."""
+    """What the frames of n streams show, [n, frames]: the strongest pair, whether it may be a key, what to add to a
+    run's sums of it; and [n, frames, 16], for each key, its level (the geometric mean of its tones' magnitudes) and its
+    mass (the level where it explains enough of the energy, or 0)."""
 
     key: Places
-    share: Values
-    low: Values
-    high: Values
     good: Flags
+    facts: Values
     level: Values
-    trace: Values
+    mass: Values
+
+
+_RESPONSE: Final = np.cumsum([(-(np.pi**2)) ** k / factorial(2 * k + 1) for k in range(8)]).astype(np.float32)
+"""How much of a tone's magnitude a Hann window passes b bins off its centre, sinc(b) / (1 - b^2), as a series in b^2:
+to 1e-8 where b < 0.9."""
 
 
 class Decoder:
@@ -99,21 +114,43 @@ class Decoder:
         window = np.hanning(self.block + 1)[:-1]
         self._tones = np.array(keypad.LOW + keypad.HIGH)
         self._bank = goertzel.spectrum_bank(self._tones, window, rate)
-        self._advance = np.exp(-2j * np.pi * self._tones * self.hop / rate)
-        self._hann = window.astype(np.float32)
-        self._norm = float(np.sum(window**2)) / 2
+        self._advance = np.exp(-2j * np.pi * self._tones * self.hop / rate).astype(np.complex64)
+        self._relative = (rate / (2 * np.pi * self.hop) / self._tones).astype(np.float32)
+        """Of a turn, radians per hop, to the deviation of a tone: unambiguous within +-200 Hz."""
+        self._hann = (window**2 / (np.sum(window**2) / 2)).astype(np.float32)
         self._ramp = np.cumsum(window) / np.sum(window)  # magnitude of a tone in the last i + 1 samples of a window
-        self._weakest = g711.amplitude(WEAKEST_DBM0)
-        self._key = np.full(capacity, -1, np.int64)
-        self._told = np.zeros(capacity, np.bool_)
-        self._on, self._off, self._good, self._there, self._peak = np.zeros((5, capacity))
-        """Of the run: frames with the key and without it lately (parts counted), good frames, how much of the key the
-        last frame had (0 to 1), and its greatest magnitude."""
-        self._sums = np.zeros((capacity, 6))
-        """Over the run's good frames, weighted: 1, share, deviation low, its square, deviation high, its square."""
-        self._start = np.zeros(capacity, np.int64)
-        self._last = np.zeros(capacity, np.int64)
-        self._end = np.zeros(capacity, np.int64)  # of the last block
+        self._weakest = float(g711.amplitude(WEAKEST_DBM0)) ** 2
+        self._runs: Runs = np.zeros(capacity, RUN)
+        self._blank = np.zeros((), RUN)
+        self._blank["key"] = -1
+        self.reset(np.arange(capacity))
+        self._compiled = self._compile()
+
+    def _compile(self, lanes: int = 0) -> kernel.Hear | None:
+        limits = {
+            "samples": self.block,
+            "hop": self.hop,
+            "gap": GAP_MS * self.rate // 1000,
+            "bins": self.block / (2 * np.pi * self.hop),
+            "weakest": self._weakest,
+            "twist": 10 ** (TWIST_DB / 10),
+            "share": FRAME_SHARE,
+            "deviation": FRAME_DEVIATION,
+            "clip": CLIP,
+            "on": ON_FRAMES,
+            "off": OFF_FRAMES,
+            "cut": CUT_FRAMES,
+            "rival": RIVAL,
+            "trace": TRACE_SHARE,
+            "mean_share": MEAN_SHARE,
+            "mean_deviation": MEAN_DEVIATION**2,
+            "wander": WANDER,
+            "deviating": DEVIATION,
+            "whole": WHOLE,
+            "certain": CERTAIN,
+        }
+        tables = self._bank, self._hann, self._advance, self._relative, _RESPONSE, self._ramp
+        return kernel.hear(*tables, limits, self._runs, lanes)
 
     @property
     def span(self) -> int:
@@ -122,10 +159,7 @@ class Decoder:
 
     def reset(self, slots: Index | int) -> None:
         """Forget the run in `slots`."""
-        self._key[slots] = -1
-        self._told[slots] = False
-        for state in (self._on, self._off, self._good, self._there, self._peak, self._start, self._last, self._sums):
-            state[slots] = 0
+        self._runs[slots] = self._blank
 
     def push(self, slots: Index, audio: Samples, known: Places, position: Places) -> Report:
         """Look at a block of distinct `slots`.
@@ -134,27 +168,36 @@ class Decoder:
         position: int[n], where the block begins on the stream's clock, samples.
         """
         report = Report([], [])
+        if self._compiled is not None:
+            self._compiled(slots, audio, known, position, report.pressed, report.released)
+            return report
         length = audio.shape[1] - self.span
         first = (-position - 1) % self.hop + 1  # samples of the block in its first frame
         count = (length - 1) // self.hop + 1
-        self._bridge(slots, known, position, report)
-        self._end[slots] = position + length
+        taken = first[:, None] + np.arange(count) * self.hop
+        full = np.minimum(self._ramp[np.minimum(known[:, None] + taken, self.block) - 1] / CLIP, 1)
+        run = self._runs[slots]
+        self._bridge(run, known, position, report)
         found = self._frames(audio, first, count)
         for frame in range(count):
-            taken = first + frame * self.hop
-            full = self._ramp[np.minimum(known + taken, self.block) - 1]
-            self._step(slots, found, frame, taken <= length, full, position + taken, report)
+            now = taken[:, frame]
+            self._step(run, found, frame, now <= length, full[:, frame], position + now, report)
+        run["end"] = position + length
+        self._runs[slots] = run
         return report
 
-    def _bridge(self, slots: Index, known: Places, position: Places, report: Report) -> None:
+    def _bridge(self, run: Runs, known: Places, position: Places, report: Report) -> None:
         """Carry runs over a gap before the block, or end them there."""
-        gap = (position - self._end[slots]) & 0xFFFFFFFF
-        running = (known == 0) & (self._key[slots] >= 0)
-        self._release(slots, running & (gap >= GAP_MS * self.rate // 1000), report)
-        on = slots[running]
-        self._on[on] += self._there[on] * CUT_FRAMES
-        self._off[on] += (1 - self._there[on]) * CUT_FRAMES
-        self._there[on] = 0
+        cut = (known == 0) & (run["key"] >= 0)
+        if not cut.any():
+            return
+        long = (position - run["end"]) & 0xFFFFFFFF >= GAP_MS * self.rate // 1000
+        self._release(run, cut & long, report)
+        on = np.flatnonzero(cut & ~long)
+        there = run["there"][on]
+        run["on"][on] += there * CUT_FRAMES
+        run["off"][on] += (1 - there) * CUT_FRAMES
+        run["there"][on] = 0
 
     def _frames(self, audio: Samples, first: Places, count: int) -> _Frames:
         """Analyse `count` frames of each row of `audio`, the first ending `first` samples into the block."""
@@ -164,102 +207,98 @@ class Decoder:
         else:
             place = np.minimum(first[:, None] + np.arange(width), audio.shape[1] - 1)
             taken = np.take_along_axis(audio, place, axis=1)
-        view = goertzel.frames(taken, self.block, self.hop)
-        spectrum = (view @ self._bank).reshape(n, count + 1, 2, 8)
-        z = spectrum[:, :, 0] + 1j * spectrum[:, :, 1]
-        turn = np.angle(z[:, 1:] * np.conj(z[:, :-1]) * self._advance)
-        offset = turn * (self.rate / (2 * np.pi * self.hop))  # Hz from nominal, unambiguous within +-200 Hz
-        power = np.square(np.abs(z[:, 1:])) / self._response(offset)
-        weighted = view[:, 1:] * self._hann
-        energy = np.einsum("nfs,nfs->nf", weighted, weighted) / self._norm + 1e-12
+        windows = np.ascontiguousarray(goertzel.frames(taken, self.block, self.hop))  # or numpy would do without BLAS
+        spectrum = windows @ self._bank
+        z = spectrum[..., :8] + 1j * spectrum[..., 8:]
+        # The sum makes zeros positive: after a gap, a negative one would be half a turn.
+        turn = np.angle(z[:, 1:] * np.conj(z[:, :-1]) * self._advance + np.complex64(0))
+        power = np.square(np.abs(z[:, 1:])) / self._response(turn)
+        energy = np.square(windows[:, 1:]) @ self._hann + np.float32(1e-12)
         p_low, p_high = power[..., :4, None], power[..., None, 4:]
         trace = ((p_low + p_high) / energy[..., None, None]).reshape(n, count, 16)
         level = np.sqrt(np.sqrt(p_low * p_high)).reshape(n, count, 16)
         best_low = power[..., :4].argmax(axis=2)
         best_high = power[..., 4:].argmax(axis=2) + 4
         key = best_low * 4 + best_high - 4
-        low, high = _take(offset / self._tones, best_low), _take(offset / self._tones, best_high)
-        weak, strong = np.sort([_take(power, best_low), _take(power, best_high)], axis=0)
-        share = np.minimum(_take(trace, key), 1.0)
-        good = (share >= FRAME_SHARE) & (weak >= self._weakest**2) & (strong <= 10 ** (TWIST_DB / 10) * weak)
+        off = turn * self._relative
+        low, high = _take(off, best_low).astype(np.float64), _take(off, best_high).astype(np.float64)
+        one, other = _take(power, best_low), _take(power, best_high)
+        weak, strong = np.minimum(one, other), np.maximum(one, other)
+        share = np.minimum(_take(trace, key), 1.0).astype(np.float64)
+        good = (share >= FRAME_SHARE) & (weak >= self._weakest) & (strong <= 10 ** (TWIST_DB / 10) * weak)
         good &= np.maximum(np.abs(low), np.abs(high)) <= FRAME_DEVIATION
-        return _Frames(key, share, low, high, good, level, trace)
+        facts = np.stack([np.ones_like(low), share, low, low * low, high, high * high], axis=2)
+        return _Frames(key, good, facts * (share**4)[..., None], level, np.where(trace >= TRACE_SHARE, level, 0))
 
-    def _response(self, offset: Values) -> Values:
-        """How much of a tone's power a Hann window passes, `offset` Hz off its centre."""
-        bins = np.clip(np.abs(offset) * self.block / self.rate, 0, 0.9)
-        return np.square(np.sinc(bins) / (1 - bins**2))
+    def _response(self, turn: Samples) -> Samples:
+        """How much of a tone's power a Hann window passes that turns by so many radians per hop off its centre."""
+        square = np.square(np.minimum(np.abs(turn) * np.float32(self.block / (2 * np.pi * self.hop)), np.float32(0.9)))
+        passed: Samples = np.polyval(_RESPONSE[::-1], square)
+        return np.square(passed)
 
     def _step(
-        self, slots: Index, found: _Frames, frame: int, valid: Flags, full: Values, end: Places, report: Report
+        self, run: Runs, found: _Frames, frame: int, valid: Flags, full: Values, end: Places, report: Report
     ) -> None:
-        """Take in a frame of each slot. valid: bool[n], whether it has one; end: int[n], where it ends;
-        full: float[n], the magnitude that a steady tone would have, less than 1 where the window is partly unknown."""
-        key, good, level = found.key[:, frame], found.good[:, frame] & valid, found.level[:, frame]
+        """Take in a frame of each run. valid: bool[n], whether it has one; end: int[n], where it ends; full: float[n],
+        how much of a steady tone there would be, less than 1 where the window is partly unknown."""
+        key, good = found.key[:, frame], found.good[:, frame] & valid
         if good.any():
-            self._begin(slots, key, good, level, end)
-        rows = np.flatnonzero(valid & (self._key[slots] >= 0))
+            self._begin(run, key, good, found.level[:, frame], end)
+        mine = run["key"]
+        on = np.flatnonzero(valid & (mine >= 0))
+        if not on.size:
+            return
+        mine = mine[on]
+        same = good[on] & (key[on] == mine)
+        mass = found.mass[on, frame, mine].astype(np.float64)
+        peak = np.maximum(run["peak"][on], np.where(same, mass, 0))
+        there = np.minimum(mass / (CLIP * peak), 1)
+        off = run["off"][on] + np.maximum(full[on] - there, 0)
+        run["peak"][on], run["there"][on] = peak, there
+        run["on"][on] += there
+        run["off"][on] = off = np.where(same & (there >= 0.75), 0, off)
+        rows = on[same]
+        run["sums"][rows] += found.facts[rows, frame]
+        run["good"][rows] += 1
+        run["last"][rows] = end[rows] - self.block // 2
+        self._tell(run, on, report)
+        if (off >= OFF_FRAMES).any():
+            self._release(run, valid & (run["off"] >= OFF_FRAMES), report)
+
+    def _begin(self, run: Runs, key: Places, good: Flags, level: Values, end: Places) -> None:
+        """Begin runs where good frames have no run to go on with, or one of another key that yields to theirs."""
+        rows = np.flatnonzero(good & (run["told"] == 0) & (key != run["key"]))
         if not rows.size:
             return
-        on = slots[rows]
-        mine = self._key[on]
-        mass = np.where(found.trace[rows, frame, mine] >= TRACE_SHARE, level[rows, mine], 0)
-        same = good[rows] & (key[rows] == mine)
-        self._peak[on] = np.maximum(self._peak[on], np.where(same, mass, 0))
-        there = np.minimum(mass / (CLIP * self._peak[on]), 1)
-        self._on[on] += there
-        self._there[on] = there
-        missing = np.maximum(np.minimum(full[rows] / CLIP, 1) - there, 0)
-        self._off[on] = np.where(same & (there >= 0.75), 0, self._off[on] + missing)
-        if same.any():
-            self._tally(slots, rows[same], found, frame, end)
-        self._tell(slots, rows, report)
-        self._release(slots, valid & (self._off[slots] >= OFF_FRAMES), report)
+        was, key = run["key"][rows], key[rows]
+        best, own = level[rows, key], level[rows, was]
+        takes = (was < 0) | ((best >= CLIP * run["peak"][rows]) & (own < RIVAL * best))
+        rows = rows[takes]
+        run[rows] = self._blank
+        run["key"][rows] = key[takes]
+        run["start"][rows] = end[rows] - self.block * 3 // 4
 
-    def _begin(self, slots: Index, key: Places, good: Flags, level: Values, end: Places) -> None:
-        """Begin runs where good frames have no run to go on with, or one of another key that yields to theirs."""
-        running, each = self._key[slots], np.arange(len(slots))
-        fresh = good & (running < 0)
-        best, own = level[each, key], level[each, running]
-        louder = (best >= CLIP * self._peak[slots]) & (own < RIVAL * best)
-        other = good & louder & ~self._told[slots] & (key != running)
-        if other.any():
-            self.reset(slots[other])
-            fresh |= other
-        self._key[slots[fresh]] = key[fresh]
-        self._start[slots[fresh]] = end[fresh] - self.block * 3 // 4
+    def _release(self, run: Runs, over: Flags, report: Report) -> None:
+        rows = np.flatnonzero(over)
+        for row in rows[run["told"][rows] != 0]:
+            report.released.append((int(row), int(run["last"][row])))
+        run[rows] = self._blank
 
-    def _release(self, slots: Index, over: Flags, report: Report) -> None:
-        if not over.any():
-            return
-        for row in np.flatnonzero(over & self._told[slots]):
-            report.released.append((int(row), int(self._last[slots[row]])))
-        self.reset(slots[over])
-
-    def _tally(self, slots: Index, rows: Index, found: _Frames, frame: int, end: Places) -> None:
-        """Count a good frame of `rows`."""
-        on = slots[rows]
-        share, low, high = found.share[rows, frame], found.low[rows, frame], found.high[rows, frame]
-        facts = np.stack([np.ones_like(low), share, low, low * low, high, high * high], axis=1)
-        self._sums[on] += facts * (share**4)[:, None]
-        self._good[on] += 1
-        self._last[on] = end[rows] - self.block // 2
-
-    def _tell(self, slots: Index, rows: Index, report: Report) -> None:
+    def _tell(self, run: Runs, rows: Index, report: Report) -> None:
         """Report the keys that have lasted and are certain."""
-        ready = rows[~self._told[slots[rows]] & (self._on[slots[rows]] >= ON_FRAMES)]
+        ready = rows[(run["told"][rows] == 0) & (run["on"][rows] >= ON_FRAMES)]
         if not ready.size:
             return
-        ready = ready[self._certain(slots[ready])]
-        self._told[slots[ready]] = True
-        for row, slot in zip(ready, slots[ready], strict=True):
-            report.pressed.append((int(row), int(self._key[slot]), int(self._start[slot])))
+        ready = ready[self._certain(run[ready])]
+        run["told"][ready] = 1
+        for row in ready:
+            report.pressed.append((int(row), int(run["key"][row]), int(run["start"][row])))
 
-    def _certain(self, slots: Index) -> Flags:
-        mean = self._sums[slots, 1:] / self._sums[slots, :1]
+    def _certain(self, run: Runs) -> Flags:
+        mean = run["sums"][:, 1:] / run["sums"][:, :1]
         deviation = np.square(mean[:, [1, 3]])
         wander = np.maximum(mean[:, [2, 4]] - deviation, 0)
-        whole = np.minimum(self._good[slots] / self._on[slots], 1)
+        whole = np.minimum(run["good"] / run["on"], 1)
         certainty = mean[:, 0] + WHOLE * whole - (WANDER * wander + DEVIATION * deviation).sum(axis=1)
         near = (deviation <= MEAN_DEVIATION**2).all(axis=1)
         return np.asarray((certainty >= CERTAIN) & (mean[:, 0] >= MEAN_SHARE) & near)

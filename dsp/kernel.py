@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ Flags = NDArray[np.bool_]
 Stamps = NDArray[np.uint32]
 Window = tuple[Samples, int, Samples, Samples, float]
 """float32[samples, hum + r], hum, float32[r, 4 * pairs], float32[pairs, 4, r], share: as in dsp.gate."""
+Hear = Callable[[Index, Samples, Counts, Counts, list[tuple[int, int, int]], list[tuple[int, int]]], None]
 
 COMPILED: Final[bool] = _kernel is not None and os.environ.get("FLATTONE_PURE", "0") in ("", "0")
 LANES: Final[tuple[int, ...]] = tuple(lanes for lanes in (4, 8, 16) if COMPILED and lanes <= _kernel.LANES)
@@ -46,6 +47,27 @@ def judge(
     try:
         return _kernel.Judge(_window(lanes, *brief), _window(lanes, *lasting), lanes, limits)
     except ValueError:  # no sizes it was written for: another sampling rate
+        return None
+
+
+def hear(
+    bank: Samples, hann: Samples, advance: NDArray[np.complex64], relative: Samples, response: Samples,
+    ramp: NDArray[np.float64], limits: dict[str, float], runs: NDArray[Any], lanes: int = 0,
+) -> Hear | None:  # fmt: skip
+    """`Decoder.push` as one call of (slots, audio, known, position, pressed, released); None where it is not compiled.
+
+    Tables and limits as in dsp.decoder; runs: RUN[capacity], written; pressed, released: lists to append to, in order
+    of time within a row only. lanes: as for `judge`.
+    """
+    if not COMPILED:
+        return None
+    turn = np.stack([advance.real, advance.imag])
+    state = runs.view(np.uint8).reshape(len(runs), -1)
+    try:
+        return _kernel.Hear(
+            aligned(bank), aligned(hann), turn, relative, response, ramp, lanes or _kernel.LANES, limits, state
+        )
+    except ValueError:  # as above
         return None
 
 

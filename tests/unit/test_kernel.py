@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from dsp import g711, kernel, synth
+from dsp.decoder import Decoder
 from dsp.gate import Gate, _tables
 from dsp.guard import Guard
 from dsp.mask import MaskLine
@@ -149,6 +150,44 @@ def test_a_line_and_a_guard_do_the_same_compiled_and_in_numpy(sizes: list[int]) 
         assert np.array_equal(found, wanted)
 
 
+def heard(decoder: Decoder, audio: np.ndarray, sizes: list[int]) -> list[tuple[int, list, list]]:
+    """What is told of each row, push by push: some packets lost, clocks out of step, any slots in any order."""
+    rng, (n, total) = np.random.default_rng(11), audio.shape
+    phase = rng.integers(0, 2**32 - 20000, n)
+    held, known, at, told = np.zeros((n, decoder.span), np.float32), np.zeros(n, np.int64), 0, []
+    for turn in range(1 << 30):
+        size = sizes[turn % len(sizes)]
+        if at + size > total:
+            return told
+        lost = rng.random(n) < rng.choice([0, 0, 0, 0.1, 0.9])
+        held[lost], known[lost] = 0, 0
+        rows = rng.permutation(np.flatnonzero(~lost))
+        block = np.concatenate([held[rows], audio[rows, at : at + size]], axis=1)
+        if rows.size:
+            report = decoder.push(rows + 1, block, known[rows], phase[rows] + at)
+            told.append((turn, sorted(report.pressed), sorted(report.released)))
+        held[rows], at = block[:, -decoder.span :], at + size
+        known[rows] += size
+
+
+@pytest.mark.parametrize("lanes", kernel.LANES)
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+@pytest.mark.parametrize("kind", ["speech", "keys 9", "keys 15", "keys 30", "noise", "silence"])
+def test_the_decoder_tells_the_same_compiled_and_in_numpy(kind: str, sizes: list[int], lanes: int) -> None:
+    audio = material(kind)
+    with pure():
+        plain = Decoder(len(audio) + 1)
+    decoder = Decoder(len(audio) + 1)
+    decoder._compiled = decoder._compile(lanes)
+    assert decoder._compiled is not None
+    assert plain._compiled is None
+    found = heard(decoder, audio, sizes)
+    assert found == heard(plain, audio, sizes)
+    assert (sum(len(pressed) for _, pressed, _ in found) > 40) == kind.startswith("keys")
+    for name in decoder._runs.dtype.names:
+        assert np.allclose(decoder._runs[name], plain._runs[name], rtol=1e-4, atol=1e-6), name
+
+
 def test_the_guards_first_look_is_the_same_compiled_and_in_numpy() -> None:
     guard, rng = Guard(1), np.random.default_rng(7)
     level = 10 ** rng.uniform(-3.5, 0, (400, 1, 1))
@@ -169,3 +208,9 @@ def test_what_points_outside_is_refused() -> None:
     for slots, codec in ((zero + 2, zero), (zero - 1, zero), (zero, zero + 2), (zero, zero - 1)):
         with pytest.raises(IndexError):
             line.push(slots, octets, codec, stamp, one, one)
+    decoder = Decoder(2)
+    for slot in (2, -1):
+        with pytest.raises(IndexError):
+            decoder.push(zero + slot, np.zeros((1, 308), np.float32), zero, zero)
+    with pytest.raises(ValueError, match="rows"):
+        decoder.push(zero, np.zeros((1, 100), np.float32), zero, zero)
