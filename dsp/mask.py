@@ -103,7 +103,7 @@ class MaskLine:
         self.history = max(self.gate.history, _HISTORY_MS * ms)
         self._skip = self.history - self.gate.history
         """Of the history, what only the decoder needs."""
-        self._grid, self._heat_span, self._gap_hang = GRID_MS * ms, _HEAT_MS * ms, _GAP_HANG_MS * ms
+        self.grid, self._heat_span, self._gap_hang = GRID_MS * ms, _HEAT_MS * ms, _GAP_HANG_MS * ms
         self._hang, self._hang_more = (int(part * ms) for part in _HANG_MS)
         self._flat = _flat_table(rate)
         self._line = np.zeros((capacity, self.history), np.uint8)
@@ -269,7 +269,7 @@ class MaskLine:
     ) -> tuple[Flags, Flags]:
         if kernel.COMPILED:
             limits = {"length": length, "hang": self._hang, "more": self._hang_more, "delay": self.delay}
-            limits |= {"grid": self._grid, "span": self._heat_span, "strong": _STRONG}
+            limits |= {"grid": self.grid, "span": self._heat_span, "strong": _STRONG}
             state = self._until, self._run, self._heat, self._seen, self._confirmed
             return kernel.settle(slots, ok, forced, yes, last, limits, *state)
         until, run, heat = self._until[slots], self._run[slots], self._heat[slots]
@@ -277,7 +277,7 @@ class MaskLine:
         seen = np.where(heat > 0, self._seen[slots], 0) + yes
         until = np.where(asked, np.maximum(until, last + self._hang + self._hang_more * yes), until)
         # The grid keeps the tone of a key going when nothing else does.
-        short = self._confirmed[slots] & (run > 0) & ((run < self._grid) | (run % self._grid >= length))
+        short = self._confirmed[slots] & (run > 0) & ((run < self.grid) | (run % self.grid >= length))
         flat = (asked | forced | (until > -self.delay) | short) & ok
         keep = slots[ok]
         self._until[keep] = until[ok] - length

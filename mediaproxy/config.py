@@ -10,7 +10,7 @@ import math
 import pwd
 import re
 import tomllib
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv6Address, ip_address, ip_network
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -253,8 +253,11 @@ def check(config: Config) -> None:
 
 def _address(text: str, where: str) -> None:
     try:
-        if ip_address(text).is_unspecified:
+        address = ip_address(text)
+        if address.is_unspecified:
             raise ConfigError(f"{where}: needs one address of this machine, not all of them")
+        if isinstance(address, IPv6Address) and address.ipv4_mapped:
+            raise ConfigError(f"{where}: write an IPv4 address as such")
     except ValueError:
         raise ConfigError(f"{where}: needs an IP address") from None
 

@@ -37,7 +37,12 @@ class Ears:
         """Forget what was heard in `slot`."""
         self._decoder.reset(slot)
         self._guard.reset(slot)
-        self._listening[slot] = self._waiting[slot] = False
+        self._listening[slot] = False
+        if self._waiting[slot]:
+            self._waiting[slot] = False
+            for slots, audio, *_ in self._gathered:
+                audio[slots == slot] = 0
+            self._gathered = [tuple(part[b[0] != slot] for part in b) for b in self._gathered]
 
     def alarms(self, slots: Index, block: Block, codec: Index, exempt: Flags) -> Flags:
         """bool[n]: behind which of `slots` (distinct) the guard hears a key; not where `exempt`."""
@@ -63,7 +68,7 @@ class Ears:
             return []
         found: list[tuple[int, int]] = []
         if self._waiting[slots[rows]].any() or self._waiting[cold].any():
-            found = self._flush()
+            found = self.flush()
         if cold.size:
             self._decoder.reset(cold)
             self._listening[cold] = False
@@ -77,19 +82,16 @@ class Ears:
 
     def due(self, now: float) -> list[tuple[int, int]]:
         """(slot, key index) of each key recognised in what was gathered long enough ago."""
-        return self._flush() if now >= self._flush_at else []
+        return self.flush() if now >= self._flush_at else []
 
-    def _flush(self) -> list[tuple[int, int]]:
+    def flush(self) -> list[tuple[int, int]]:
+        """(slot, key index) of each key recognised in what has been gathered."""
         gathered, self._gathered, self._flush_at = self._gathered, [], np.inf
         found: list[tuple[int, int]] = []
         for width in sorted({audio.shape[1] for _, audio, *_ in gathered}):
             slots, audio, known, timestamp, fresh = (
                 np.concatenate(parts) for parts in zip(*(b for b in gathered if b[1].shape[1] == width), strict=True)
             )
-            live = self._waiting[slots]
-            slots, audio, known, timestamp, fresh = (
-                array[live] for array in (slots, audio, known, timestamp, fresh)
-            )  # fmt: skip
             self._waiting[slots] = False
             span = self._history - self._decoder.span
             if fresh.any():  # what came just before may have been the beginning of the key

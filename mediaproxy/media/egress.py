@@ -65,8 +65,6 @@ class Egress:
             for row in np.flatnonzero(port)
         }
         """What the process before this one left, by local port."""
-        for column in (at, port, ssrc, end, sequence):
-            column[:] = 0
         self._at, self._port, self.ssrc, self.end, self._sequence = at, port, ssrc, end, sequence
         self.sent = np.zeros((capacity, 2), np.int64)
         """Packets and octets of payload."""
@@ -75,9 +73,11 @@ class Egress:
         """Whether the source's clock is tied to this one."""
         self._payload_type = np.full((capacity, len(FORMATS)), DROP, np.uint8)
 
-    def open(self, slot: int, port: int, random: Callable[[], int], now: float) -> None:
-        """Begin a stream, or go on with the one that left by `port` before this process took over."""
-        former = self.former.pop(port, None) if port else None
+    def open(self, slot: int, port: int, random: Callable[[], int], now: float, again: bool = False) -> None:
+        """Begin a stream; `again`: go on with the one that left by `port` before this process took over."""
+        former = self.former.pop(port, None)
+        former = former if again else None
+        self._port[self._port == port] = 0
         numbers = former or Numbers(random() & 0xFFFFFFFF, random() & 0x7FFF, random() & 0xFFFFFFFF, now)
         self.ssrc[slot], self._sequence[slot] = numbers.ssrc, numbers.sequence
         self.end[slot], self._at[slot], self._port[slot] = numbers.end, numbers.at, port

@@ -22,7 +22,7 @@ from mediaproxy.media import modes
 from mediaproxy.media.codec import AUDIO, EVENT, KINDS, NOISE, ROLE, SCALE, comfort_noise
 from mediaproxy.media.ears import Ears
 from mediaproxy.media.egress import DROP, Egress
-from mediaproxy.media.events import Events, signed
+from mediaproxy.media.events import PAUSE, Events, signed
 from mediaproxy.media.modes import Mode
 from mediaproxy.media.reception import Reception
 from mediaproxy.media.reports import Reports
@@ -38,6 +38,8 @@ MUTE_SECONDS: Final = 10.0
 """How long a guarded leg is silent after an alarm of the guard: a card is keyed in less, mostly."""
 _BURST: Final = 10
 """Packets of flat tone that one telephone-event packet may bring: a lost second is not made up for."""
+_LEAD: Final = 4000
+"""Samples by which flat tone for events may be ahead of time."""
 _SEQUENCE_STEP: Final = 100
 """A larger jump in the sequence numbers is another stream, not loss."""
 
@@ -75,6 +77,11 @@ class Engine:
         self.out = Rows()
         self.heard: list[tuple[int, int, int, int]] = []
         """Of recorded calls, each audio row that went out this tick: (row, slot it left by, timestamp, codec)."""
+        self._tails: dict[int, tuple[int, float]] = {}
+        """Of slots whose last press came as events: where its flat tone ends, and when the next of it is due."""
+        self._lead = np.zeros(capacity)
+        self._lead_at = np.zeros(capacity)
+        """Samples of flat tone that have been sent ahead of time, and when that was."""
         self.overflow = 0
         """Ticks that made more rows than there is room for."""
         self._kind = np.full((capacity, 128), DROP, np.uint8)
@@ -102,18 +109,19 @@ class Engine:
         recorded: bool,
         now: float,
         ports: tuple[int, int] = (0, 0),
+        again: bool = False,
     ) -> None:
         """Tie two free slots into a call. random: gives 32 unguessable bits (RFC 3550 section 5.1); ports: local ones
-        of trunk and agent, by which egress goes on after a restart."""
+        of trunk and agent; again: the call was there before this process, and goes on in its numbers."""
         for slot, peer, port in ((trunk, agent, ports[0]), (agent, trunk, ports[1])):
             self.line.reset(slot)
             self.ears.reset(slot)
             self._events.reset(slot)
             self.reception.reset(slot)
             self.tally.reset(slot)
-            self.egress.open(slot, port, random, now)
+            self.egress.open(slot, port, random, now, again)
             self.reports.open(slot, now)
-            self._muted_until[slot] = 0
+            self._muted_until[slot] = self._lead[slot] = 0
             self._confirmed_at[slot] = -np.inf
             self._kind[slot] = DROP
             self._peer[slot] = peer
@@ -140,6 +148,11 @@ class Engine:
         self.mode[trunk] = now
         return now
 
+    def hear_out(self, now: float) -> None:
+        """Finish what the decoder has been given; keys found are in `keys`."""
+        for slot, index in self.ears.flush():
+            self._key(slot, INDEX_TO_EVENT[index], INBAND, now)
+
     def start_cold(self, slot: int) -> None:
         """Forget the audio of `slot`: what comes next follows on nothing known."""
         self.line.reset(slot)
@@ -154,6 +167,7 @@ class Engine:
     def close(self, slot: int) -> None:
         """Free a slot; its audio is wiped."""
         self.start_cold(slot)
+        self._tails.pop(slot, None)
         self.egress.close(slot)
         self.reports.close(slot)
         self._peer[slot] = -1
@@ -184,6 +198,9 @@ class Engine:
         self.heard.clear()
         for caller, index in self.ears.due(now):
             self._key(caller, INDEX_TO_EVENT[index], INBAND, now)
+        for caller, (end, due) in list(self._tails.items()):
+            if due <= now:
+                self._tail(caller, end, due, now)
         n = rows.count
         if n:
             slot, control = rows.slot[:n], rows.control[:n]
@@ -216,10 +233,8 @@ class Engine:
         slots = rows.slot[chosen]
         self.last_arrival[slots] = now
         role = ROLE[kind[chosen]]
-        fresh = self.reception.note(
-            slots, head.ssrc[chosen], head.sequence[chosen], head.timestamp[chosen], role == AUDIO, now
-        )  # fmt: skip
         trunk = self._trunk[slots]
+        fresh = self._note(slots, role, head, chosen, now)
         self._relay(rows, chosen[~trunk], head, kind, now)
         for slot in slots[fresh & trunk]:
             self._another_source(int(slot))
@@ -233,6 +248,22 @@ class Engine:
         for size in np.unique(sizes):
             if size:
                 self._audio(rows, audio[sizes == size], int(size), head, kind, now)
+
+    def _note(
+        self, slots: Index, role: NDArray[np.uint8], head: rtp.Headers, chosen: Index, now: float
+    ) -> NDArray[np.bool_]:
+        """Count packets of distinct `slots`; bool[n]: of a source not heard before. Events may have a source of their
+        own beside the audio's: they are no change of it."""
+        ssrc = head.ssrc[chosen]
+        aside = (role == EVENT) & self.reception.heard[slots] & (ssrc != self.reception.ssrc[slots])
+        if not aside.any():
+            sequence, timestamp = head.sequence[chosen], head.timestamp[chosen]
+            return self.reception.note(slots, ssrc, sequence, timestamp, role == AUDIO, now)
+        self.reception.packets[slots[aside]] += 1
+        fresh = np.zeros(len(slots), np.bool_)
+        if not aside.all():
+            fresh[~aside] = self._note(slots[~aside], role[~aside], head, chosen[~aside], now)
+        return fresh
 
     def _relay(self, rows: Rows, chosen: Index, head: rtp.Headers, kind: NDArray[np.uint8], now: float) -> None:
         """Agent to trunk: the row as it came but for the payload type's number."""
@@ -261,7 +292,6 @@ class Engine:
     def _another_source(self, slot: int) -> None:
         """A packet of a source that has not been heard before: its clock is new, a running mask goes on."""
         self.line.cut(slot)
-        self._events.reset(slot)
         self.egress.untie(int(self._peer[slot]))
 
     def _audio(
@@ -277,6 +307,8 @@ class Engine:
         forced = self._events.holds(slots, timestamp) & masking
         late = self.line.late(slots, timestamp)
         timely = np.flatnonzero(~late) if late.any() else slice(None)
+        for slot in slots[timely] if self._tails else ():
+            self._tails.pop(int(slot), None)
         self.egress.align(to[timely], timestamp[timely], now)
         clock = self.egress.clock(to, timestamp)
         substitute = (mode == Mode.ARMED) | (mode == Mode.GUARDED) & (
@@ -385,6 +417,9 @@ class Engine:
             self._key(slot, event.code, BY_EVENT, now)
         self._sequence[slot] = head.sequence[row]
         self._flat_until(slot, press.start, press.end, now)
+        grid = -(-(press.end - press.start) // self.line.grid) * self.line.grid
+        wait = int(self._ptime[slot]) / 8000 if event.end else PAUSE
+        self._tails[slot] = press.start + grid, now + wait
 
     def _flat_until(self, slot: int, start: int, end: int, now: float) -> None:
         """Fill the caller's time up to `end` with whole packets of flat tone, from where egress stands."""
@@ -394,7 +429,7 @@ class Engine:
         slots = np.array([slot])
         to, codec, size, filled = self._peer[slots], self._codec[slots], int(self._ptime[slot]), 0
         for _ in range(_BURST):
-            if signed(end - cursor) < size:
+            if signed(end - cursor) < size or not self._in_time(slot, size, now):
                 break
             timestamp = np.array([cursor & 0xFFFFFFFF], np.uint32)
             self.egress.align(to, timestamp, now)
@@ -409,6 +444,26 @@ class Engine:
             filled += size
         self.line.interrupt(slot, cursor, filled)
         self.line.confirm(slots)
+
+    def _in_time(self, slot: int, size: int, now: float) -> bool:
+        """Whether as much more flat tone would not run ahead of time: an event may say it has lasted for hours."""
+        elapsed = (now - self._lead_at[slot]) * 8000
+        lead = max(float(self._lead[slot]) - elapsed, 0.0) + size
+        self._lead_at[slot] = now
+        self._lead[slot] = lead if lead <= _LEAD else lead - size
+        return bool(lead <= _LEAD)
+
+    def _tail(self, slot: int, end: int, due: float, now: float) -> None:
+        """Go on with the flat tone of a press that came as events alone, in real time, up to a whole multiple of the
+        grid: its length does not show. Where audio comes, the line does that."""
+        cursor, size = self.line.cursor(slot), int(self._ptime[slot])
+        while cursor is not None and due <= now and 0 < signed(end - cursor) < self.line.grid:
+            self._flat_until(slot, cursor, cursor + size, now)
+            cursor, due = cursor + size, due + size / 8000
+        if cursor is None or not 0 < signed(end - cursor) < self.line.grid:
+            self._tails.pop(slot, None)
+        else:
+            self._tails[slot] = end, due
 
     def _pass_event(self, rows: Rows, row: int, head: rtp.Headers, kind: NDArray[np.uint8], now: float) -> None:
         """Passthrough: the event as it came, in the numbers of this leg."""

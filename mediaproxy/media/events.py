@@ -22,7 +22,7 @@ _LONGEST: Final = 0xFFFF
 """A longer press comes in segments (RFC 4733 section 2.5.1.3)."""
 _REORDERED: Final = 4000
 """A packet of a press up to 500 ms older than the last is a late one; an older one means a new clock."""
-_PAUSE: Final = 0.1
+PAUSE: Final = 0.1
 """Seconds without a packet of it after which a press is over: updates come every 50 ms at most."""
 _SEGMENT: Final = 60000
 """A press that follows on one as long as this without a gap is the same (RFC 4733 section 2.5.1.3)."""
@@ -49,13 +49,15 @@ class Events:
         """Timestamp of the press as it came."""
         self._start = np.zeros(capacity, np.uint32)
         """The same on the audio's clock."""
+        self._code = np.zeros(capacity, np.int64)
         self._duration = np.zeros(capacity, np.int64)
         self._arrival = np.full(capacity, -np.inf)
         self._hold = np.zeros(capacity, np.uint32)
 
     def reset(self, slot: int) -> None:
-        """Another source speaks from now on."""
+        """Begin anew for another leg."""
         self._seen[slot] = self._active[slot] = False
+        self._code[slot] = -1
 
     def holds(self, slots: NDArray[np.intp], timestamp: NDArray[np.uint32]) -> NDArray[np.bool_]:
         """bool[n]: is audio at `timestamp` to be masked since a press goes on or has just ended? slots: distinct."""
@@ -73,13 +75,15 @@ class Events:
         """
         age = signed(timestamp - int(self._raw[slot])) // scale
         # A marker after a pause begins a press, even with numbers used before: some senders replay a capture.
-        restarted = marker and now - self._arrival[slot] > _PAUSE
+        restarted = marker and now - self._arrival[slot] > PAUSE
         self._arrival[slot] = now
-        if self._seen[slot] and -_REORDERED < age < 0 and not restarted:
+        other = event.code != self._code[slot]
+        if self._seen[slot] and -_REORDERED < age < 0 and not restarted and not (other and marker):
             return None
+        self._code[slot] = event.code
         duration = event.duration // scale
         segment = age == self._duration[slot] and age * scale >= _SEGMENT
-        new = not self._seen[slot] or age != 0 or restarted
+        new = not self._seen[slot] or age != 0 or restarted or (other and not segment)
         self._duration[slot] = duration
         if new:
             start = timestamp if scale == 1 else int(self._start[slot]) + age if segment else here

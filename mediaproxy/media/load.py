@@ -28,6 +28,10 @@ class Load:
         self.seconds += took
         self.buckets[sum(took > bound for bound in BOUNDS)] += 1
 
+    def rest(self) -> None:
+        """There are no calls: nothing is late and nobody suffers."""
+        self.share = 0.0
+
     @property
     def full(self) -> bool:
         """Whether new calls would be at the cost of old ones."""

@@ -133,6 +133,10 @@ class Pump:
         """Send every row; what the kernel will not take is dropped and counted."""
         self._mover.send(out)
 
+    def wipe(self) -> None:
+        """Blank what was last read."""
+        self._rows.wipe()
+
     def forget_counts(self, slot: int) -> None:
         """Begin to count anew for a new leg."""
         self._mover.strangers[slot] = self._mover.unsent[slot] = 0

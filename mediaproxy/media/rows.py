@@ -40,6 +40,13 @@ class Rows:
             self.slab[at.start, : len(data)] = np.frombuffer(data, np.uint8)
             self.slot[at.start], self.length[at.start], self.control[at.start] = slot, len(data), control
 
+    def keep(self, rows: NDArray[np.intp]) -> None:
+        """Keep only these, in order; the others are blanked."""
+        before, self.count = self.count, len(rows)
+        for column in (self.slab, self.slot, self.length, self.control):
+            column[: len(rows)] = column[rows]
+        self.slab[len(rows) : before] = 0
+
     def wipe(self) -> None:
         """Blank what was used: a row may have held a telephone-event."""
         if self.count:

@@ -16,12 +16,16 @@ class SourceRule:
         self._network = ip_network(network) if network else None
         self._signalled: Address | None = None
         self._learned: Address | None = None
+        self._former: Address | None = None
+        """Who was believed until the last SDP."""
         self._known: Address | None = None
         """The last address accepted, so that the common case is one comparison."""
 
     def signalled(self, remote: Address) -> None:
         """SDP says where the peer is."""
+        remote = (_plain(remote[0]), remote[1])
         if remote != self._signalled:
+            self._former = self._learned
             self._signalled, self._learned, self._known = remote, None, None
 
     def accepts(self, source: Address) -> bool:
@@ -37,7 +41,9 @@ class SourceRule:
         elif self._rule == "network":
             good = self._network is not None and ip_address(source[0]) in self._network
         else:
-            good = self._learned is None or source == self._learned
+            # What the address of before still sends is not what this SDP announced.
+            new = self._learned is None and (source == self._signalled or source != self._former)
+            good = new or source == self._learned
             self._learned = source if good else self._learned
         if good:
             self._known = source
@@ -59,3 +65,11 @@ class SourceRule:
     def destination(self) -> Address | None:
         """Where to send: to the learned address if that is the rule, else as signalled."""
         return self._learned or self._signalled
+
+
+def _plain(host: str) -> str:
+    """An address as the system writes it, so that two ways of writing one are the same."""
+    try:
+        return str(ip_address(host))
+    except ValueError:
+        return host

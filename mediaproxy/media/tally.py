@@ -15,6 +15,7 @@ NAMES: Final = (
     "duplicates",
     "strangers",
     "kernel_drops",
+    "excess",
     "unknown_payload",
     "malformed",
     "masked_ms",

@@ -21,6 +21,7 @@ from mediaproxy.ipc.key import Key, KeySender
 from mediaproxy.ipc.process import Process
 from mediaproxy.ipc.tap import Tap
 from mediaproxy.media import egress, modes
+from mediaproxy.media.budget import Budget
 from mediaproxy.media.engine import Engine
 from mediaproxy.media.load import BOUNDS, Load
 from mediaproxy.media.modes import Mode
@@ -39,9 +40,10 @@ ORPHAN_SECONDS: Final = 10.0
 """A call that no signalling knows ends when nothing has come for so long."""
 STALL: Final = 0.2
 """After so long without a tick, what has piled up is thrown away: nobody wants to hear it now."""
-_BEHIND: Final = 6
-_BEHIND_AT_LEAST: Final = 400
-"""More packets a leg than this in one tick, and so many in all: the worker lags behind all of its calls, by 100 ms."""
+_BEHIND: Final = 5
+_BEHIND_AT_LEAST: Final = 60
+"""So many packets a leg in one tick (the pump reads six at most), and so many in all: the worker lags behind all of its
+calls by 100 ms."""
 EMERGENCY_CALLS: Final = 8
 """Room beyond `max_calls` for calls of emergency routes."""
 
@@ -79,6 +81,7 @@ class Worker:
         rehearse()
         self._engine = Engine(capacity, _kept(process.memory.get("egress"), egress.octets(capacity)))
         self._pump = Pump(capacity)
+        self._budget = Budget(capacity)
         first, last = _share(port_range(config.media), process.role, config.media.workers)
         self._ports = PortPool(first, last, config.media.port_rest_seconds)
         self._timeout, self._longest = config.media.rtp_timeout_seconds, config.media.max_call_seconds
@@ -104,17 +107,21 @@ class Worker:
         gc.disable()
         deadline = self._clock()
         while not self.stopping:
+            idle = not self._calls
             wait = max(0.0, deadline - self._clock())
-            if poller.poll(0 if self._calls else IDLE_WAIT * 1000):
+            if poller.poll(IDLE_WAIT * 1000 if idle else 0):
                 self._messages()
-            elif self._calls and wait:
+            elif not idle and wait:
                 time.sleep(wait)
             now = self._clock()
+            if idle:  # nothing was due, so nothing is late
+                deadline = self._last_tick = now
+                self.load.rest()
             if now < deadline:
                 continue
             if self._calls:
                 self._tick(now, now - deadline)
-            deadline = deadline + TICK if self._calls and now < deadline + TICK else now + TICK
+            deadline = deadline + TICK if now < deadline + TICK else now + TICK
             self._last_tick = now
             if now >= self._next_idle_check:
                 self._next_idle_check = now + IDLE_CHECK
@@ -127,9 +134,10 @@ class Worker:
         if now - self._last_tick > STALL:
             self._catch_up(now)
         rows = self._pump.drain()
-        if rows.count > max(_BEHIND_AT_LEAST, _BEHIND * len(self._by_slot)):
+        if rows.count >= max(_BEHIND_AT_LEAST, _BEHIND * len(self._by_slot)):
             self._catch_up(now)
             return
+        self._budget.admit(rows, now)
         out = self._work(rows, now)
         if out is None:
             return
@@ -156,8 +164,12 @@ class Worker:
             self._engine_faults += 1
             self._seal_all("engine-failed")
             return None
+        self._send_keys(now)
         for slot in self._engine.alarms:
             self._fault(self._by_slot[slot], "guard")
+        return out
+
+    def _send_keys(self, now: float) -> None:
         for key in self._engine.keys:
             call = self._by_slot[key.slot]
             record = Key(call.capture, int(now * 1000), key.event, key.source)
@@ -165,7 +177,7 @@ class Worker:
             if not self._keys.send(record):
                 self._counts["keys_refused"] += 1
                 self._fault(call, "vault-full")
-        return out
+        self._engine.keys.clear()
 
     def _record(self, out: Rows, now: float) -> None:
         for row, slot, timestamp, codec in self._engine.heard:
@@ -235,7 +247,7 @@ class Worker:
         by_slot = dict(zip(slots, ports, strict=True))
         self._engine.open(
             trunk, agent, modes.parse(message.mode), lambda: secrets.randbits(32), message.record, now,
-            (by_slot[trunk], by_slot[agent]),
+            (by_slot[trunk], by_slot[agent]), again=bool(message.legs[0].port),
         )  # fmt: skip
         self._numbers += 1
         call = Call(message.call, slots, (ports[0], ports[1]), trunk, message.record, self._numbers, now)
@@ -257,17 +269,21 @@ class Worker:
         return "overload" if self.load.full else ""
 
     def _bind(self, slot: int, leg: m.LegSetup, now: float) -> int | None:
+        """Open the sockets of a slot; its port, None where there is none. Raises OSError where none would do."""
         if leg.port:
             self._ports.take_this(leg.port)
-            rule = SourceRule(leg.peer_rule, leg.peer_network)
-            return leg.port if self._pump.open(slot, leg.bind, leg.port, rule) else None
-        for _ in range(len(self._ports) + 1):
-            port = self._ports.take(now)
+        for _ in range(1 if leg.port else len(self._ports) + 1):
+            port = leg.port or self._ports.take(now)
             if port is None:
                 return None
-            if self._pump.open(slot, leg.bind, port, SourceRule(leg.peer_rule, leg.peer_network)):
+            opened = False
+            try:
+                opened = self._pump.open(slot, leg.bind, port, SourceRule(leg.peer_rule, leg.peer_network))
+            finally:
+                if not opened:  # somebody else's, or nothing can be opened: tried again after the rest
+                    self._ports.give_back(port, now)
+            if opened:
                 return port
-            self._ports.give_back(port, now)  # somebody else's; try again after the rest
         return None
 
     def _update(self, call: Call, message: m.UpdateCall) -> None:
@@ -276,6 +292,8 @@ class Worker:
             self._engine.update(slot, leg.receive, leg.send, leg.ptime)
 
     def _set_mode(self, call: Call, message: m.SetMode) -> None:
+        self._engine.hear_out(self._clock())  # what was keyed until now belongs to the capture until now
+        self._send_keys(self._clock())
         event = {"armed": "arm", "guarded": "guard", "sealed": "fault", "released": "release"}[message.mode]
         mode = self._engine.change_mode(call.trunk, event)
         call.capture = message.capture if mode == Mode.ARMED else 0
@@ -311,6 +329,8 @@ class Worker:
             self._engine.close(slot)
             self._ports.give_back(port, now)
             self._free.append(slot)
+        self._pump.wipe()  # the last tick's datagrams may hold what this call's caller keyed
+        self._engine.out.wipe()
         if call.record:
             self._tap.stop(call.number)
 
@@ -354,6 +374,7 @@ class Worker:
         return counts | {
             "strangers": int(self._pump.strangers[slot]),
             "kernel_drops": self._pump.kernel_drops(slot),
+            "excess": int(self._budget.excess[slot]),
         }
 
     def _count_closed(self, call: Call, slot: int) -> None:
@@ -363,6 +384,7 @@ class Worker:
             self._closed[name] += value
         self._counts["unsent"] += int(self._pump.unsent[slot])
         self._pump.forget_counts(slot)
+        self._budget.reset(slot)
         log.get().info("leg", call=call.id, side="trunk" if slot == call.trunk else "agent", **counts)
 
 

@@ -20,6 +20,7 @@ from dsp import decoder, g711, keypad, residue, synth
 from mediaproxy.config import MediaConfig
 from mediaproxy.ipc import messages as m
 from mediaproxy.ipc.key import BYTES
+from tests.fixtures import memory
 from tests.fixtures.worker import Heard, Line, WorkerProcess
 
 QUIET = bytes([0xFF]) * 160
@@ -48,7 +49,7 @@ def ports() -> str:
 
 @contextlib.contextmanager
 def worker(**media: object) -> Iterator[WorkerProcess]:
-    config = MediaConfig(ports=ports(), workers=1, **({"max_calls": 8} | media))  # type: ignore[arg-type]
+    config = MediaConfig(workers=1, **({"ports": ports(), "max_calls": 8} | media))  # type: ignore[arg-type]
     with WorkerProcess(config) as process:
         yield process
 
@@ -156,7 +157,7 @@ def test_a_million_packets_of_garbage_on_one_port_leave_the_other_call_alone() -
         flooded.talk(audio("123"))
         assert keys_in(flooded.heard()) == []
         counters = process.counters()
-        assert counters["malformed"] + counters["unknown_payload"] > 1000
+        assert counters["malformed"] + counters["unknown_payload"] + counters["excess"] > 1000
 
 
 def test_a_flood_from_a_stranger_is_counted_and_changes_nothing() -> None:
@@ -344,3 +345,104 @@ def test_calls_come_and_go_on_the_same_slots() -> None:
                 process.tell(m.CloseCall(f"call{turn}"))
         time.sleep(0.1)
         assert process.counters()["calls"] == 0
+
+
+def test_short_calls_on_an_idle_worker_are_no_overload() -> None:
+    """Between calls it looks up five times a second: that is not being late."""
+    with worker(port_rest_seconds=0.1) as process:
+        for turn in range(12):
+            time.sleep(0.25)
+            assert process.open([f"call{turn}"]), process.errors
+            time.sleep(0.02)
+            process.tell(m.CloseCall(f"call{turn}"))
+        assert process.counters()["load"] < 0.3
+
+
+@pytest.mark.parametrize("size", [160, 800])
+def test_a_peer_that_sends_far_more_than_real_time_is_held_to_its_share(size: int) -> None:
+    """Valid audio, keys without end, from its own address, from three callers at once: another call goes on."""
+    with worker() as process, call(process, "good") as good, contextlib.ExitStack() as calls:
+        bad = [calls.enter_context(call(process, f"bad{i}")) for i in range(3)]
+        tone = audio("159#" * 5)
+        due, spoken, at = time.monotonic(), 0, 0
+        until = due + 3
+        while time.monotonic() < until:
+            for line in bad:
+                line.say(tone[at : at + size])
+            at = (at + size) % (len(tone) - size)
+            if time.monotonic() >= due:
+                good.say(QUIET)
+                due += 0.02
+                spoken += 1
+            time.sleep(0.001)
+        heard = good.heard()
+        assert len(heard) >= spoken - 1
+        late = [b.at - a.at for a, b in zip(heard, heard[1:], strict=False)]
+        assert np.percentile(late, 95) < 0.06
+        counters = process.counters()
+        assert counters["excess"] > 100
+        assert counters["stalls"] == 0
+        for line in bad:
+            assert keys_in(line.heard()) == []
+
+
+def test_calls_that_could_not_be_opened_keep_no_port() -> None:
+    with worker(port_rest_seconds=0.0) as process:
+        process.limit(resource.RLIMIT_NOFILE, 3)
+        for turn in range(40):
+            assert process.open([f"none{turn}"]) == {}
+        process.limit(resource.RLIMIT_NOFILE, 500)
+        assert len(process.open([f"call{i}" for i in range(8)])) == 8
+
+
+def test_a_worker_that_lags_behind_all_calls_throws_the_lag_away() -> None:
+    """40 packets wait on each of 40 legs after a stop too short to be a stall by itself."""
+    with worker(max_calls=20, ports="15000-15199") as process, contextlib.ExitStack() as calls:
+        lines = [calls.enter_context(call(process, f"call{i}")) for i in range(20)]
+        for line in lines:
+            line.talk(QUIET)
+        process.signal(signal.SIGSTOP)
+        for _ in range(40):
+            for line in lines:
+                line.say(QUIET)
+                line.agent.sendto(
+                    struct.pack("!BBHII", 0x80, 0, line.sequence, line.timestamp, 9) + QUIET,
+                    ("127.0.0.1", line.ports[1]),
+                )
+        time.sleep(0.05)
+        process.signal(signal.SIGCONT)
+        time.sleep(0.3)
+        counters = process.counters()
+        assert counters["stalls"] >= 1
+        assert counters["stale"] + counters["packets"] <= 40 * 41 + 20
+        assert counters["packets"] <= 40 * 8
+
+
+def test_a_telephone_event_is_not_in_memory_a_second_after_the_call() -> None:
+    """Neither the packet nor its payload beside the sender's numbers, in any writable memory of the worker."""
+    with worker() as process, call(process, "a", "armed") as line:
+        line.talk(QUIET * 5)
+        line.say(b"\x05\x0a\x12\x34", 101, ssrc=0x5A17C0DE)
+        packet = struct.pack("!I", 0x5A17C0DE) + b"\x05\x0a\x12\x34"
+        time.sleep(0.002)
+        process.tell(m.CloseCall("a"))
+        time.sleep(1.2)
+        assert [name for name, content in memory.regions(process.pid) if packet in content] == []
+
+
+def test_a_new_call_on_a_dead_calls_port_does_not_go_on_in_its_numbers() -> None:
+    with worker(port_rest_seconds=0.0) as process, call(process, "a") as line:
+        line.talk(QUIET * 3)
+        before = line.heard()[0].ssrc
+        process.kill()
+        process.start()
+        for i in range(12):  # until the ports of the dead call come round
+            opened = process.open([f"new{i}"])
+            if opened[f"new{i}"] == line.ports:
+                break
+            process.tell(m.CloseCall(f"new{i}"))
+        assert opened[f"new{i}"] == line.ports
+        process.update(f"new{i}", line.trunk.getsockname()[1], line.agent.getsockname()[1])
+        time.sleep(0.05)
+        line.talk(QUIET * 3)
+        assert line.heard()[-1].ssrc != before

@@ -375,3 +375,104 @@ def test_a_reported_loss_is_what_was_lost() -> None:
     assert (block.fraction, block.lost) == (256 * 10 // 100, 10)
     assert block.highest & 0xFFFF == 1099
     assert block.jitter < 8
+
+
+@pytest.mark.parametrize("ms", [60, 100, 140, 200, 300])
+def test_a_press_by_events_alone_does_not_show_its_length(ms: int) -> None:
+    """A sender with silence suppression sends nothing but the events."""
+    made = engine()
+    run(made, packets(b"\xff" * 160 * 5), 0.0)
+    heard, at = [], []
+    for tick in range(200):
+        now = 0.1 + 0.005 * tick
+        rows = []
+        if tick % 4 == 0 and tick // 4 <= ms // 20:
+            step = tick // 4
+            rows = [
+                packet(
+                    1005 + step, 5800, event(7, min(160 * (step + 1), 8 * ms), 20 * step >= ms), pt=101, marker=not step
+                )
+            ]
+        new = run(made, rows, now)
+        heard += new
+        at += [now] * len(new)
+    assert len(heard) * 160 == (1920 if ms <= 240 else 3840)
+    assert {number(data)[0] for data in heard} == {0}
+    assert max(b - a for a, b in zip(at, at[1:], strict=False)) <= 0.1001
+    forwards(heard)
+
+
+def test_events_that_claim_hours_bring_no_flood() -> None:
+    made = engine()
+    heard = []
+    for i in range(200):
+        heard += run(made, [packet(i, 90000 * i, event(16, 65535), pt=101)], 0.005 * i)
+    assert len(heard) * 160 <= 8000 * 1.0 + 4000 + 160
+
+
+@pytest.mark.parametrize("concurrent", [False, True])
+def test_events_of_a_source_of_their_own_are_one_press(concurrent: bool) -> None:
+    """SSRC of the audio and SSRC of the events take turns."""
+    made = engine(Mode.ARMED)
+    heard, found = [], 0
+    for i in range(12):
+        rows = [packet(i, 160 * i, b"\xff" * 160, ssrc=1)] if concurrent or i < 4 or i > 8 else []
+        if 4 <= i <= 8:
+            rows.append(packet(700 + i, 640, event(5, 160 * (i - 3), i == 8), pt=101, ssrc=2, marker=i == 4))
+        heard += run(made, rows, 0.02 * i)
+        found += len(made.keys)
+    assert found == 1
+    assert len(heard) <= 14
+    forwards(heard)
+
+
+def test_a_source_or_a_goodbye_in_mid_press_repeats_no_key() -> None:
+    made = engine(Mode.ARMED)
+    found = 0
+    for i in range(6):
+        rows = Rows()
+        rows.put(TRUNK, packet(i, 800, event(5, 160 * (i + 1), i == 5), pt=101, ssrc=1 + (i > 2), marker=i == 0))
+        bye = struct.pack("!BBHI", 0x80, 201, 1, 99) + struct.pack("!BBHI", 0x81, 203, 1, 1 + (i > 2))
+        rows.put(TRUNK, bye, control=True)
+        made.process(rows, 0.02 * i)
+        found += len(made.keys)
+    assert found == 1
+
+
+def test_two_presses_with_one_timestamp_are_two() -> None:
+    """Some senders do not move the clock between keys."""
+    made, found = engine(Mode.ARMED), []
+    for i, (code, end) in enumerate(((4, False), (4, True), (7, False), (7, True))):
+        run(made, [packet(i, 800, event(code, 160 * (1 + i % 2), end), pt=101, marker=not end)], 0.02 * i)
+        found += [key.event for key in made.keys]
+    assert found == [4, 7]
+
+
+def test_a_key_belongs_to_the_capture_in_which_it_was_keyed() -> None:
+    """The decoder is asked a few ticks later: what it was given before a change of mode counts as before."""
+    made = engine(Mode.ARMED)
+    octets = g711.encode(
+        synth.keying([synth.Press(5, 120)], np.random.default_rng(1), (80, 80), 100, -60)[0], g711.PCMU
+    )
+    found = 0
+    for i in range(len(octets) // 160):
+        run(made, [packet(i, 160 * i, octets[160 * i : 160 * i + 160].tobytes())], 0.02 * i)
+        found += len(made.keys)
+        made.keys.clear()
+        made.hear_out(0.02 * i)
+        found += len(made.keys)
+        if found:
+            made.change_mode(TRUNK, "guard")
+    assert found == 1
+
+
+def test_a_closed_leg_leaves_no_audio_behind() -> None:
+    made = engine(Mode.ARMED)
+    tone = g711.encode(synth.tone_pair(synth.Press(9, 200)), g711.PCMU).tobytes()
+    for i, data in enumerate(packets(tone)):
+        run(made, [data], 0.02 * i)
+    assert made.ears._gathered
+    made.close(TRUNK)
+    assert not any(len(audio) for _, audio, *_ in made.ears._gathered)
+    assert made.ears.flush() == []
+    assert not made.line._line[TRUNK].any()

@@ -34,6 +34,22 @@ def test_learning_takes_the_first_and_only_that_one_until_the_next_sdp() -> None
     assert not made.accepts(FAR)
 
 
+def test_what_the_old_address_still_sends_after_a_new_sdp_is_not_learned() -> None:
+    made = SourceRule("learn")
+    made.signalled(SIGNALLED)
+    assert made.accepts(SIGNALLED)
+    made.signalled(FAR)
+    assert not made.accepts(SIGNALLED)  # on its way when the SDP came
+    assert made.accepts(FAR)
+    assert made.destination() == FAR
+
+
+def test_an_address_is_the_same_however_it_is_written() -> None:
+    made = SourceRule("strict")
+    made.signalled(("2001:DB8:0::1", 4000))
+    assert made.accepts(("2001:db8::1", 4000))
+
+
 def test_a_freed_port_rests_before_it_is_used_again() -> None:
     pool = PortPool(20000, 20003, 5.0)
     assert [pool.take(0.0), pool.take(0.0), pool.take(0.0)] == [20000, 20002, None]

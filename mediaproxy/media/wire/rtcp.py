@@ -8,6 +8,8 @@ from typing import Final
 
 _UNIX_TO_NTP: Final = 2_208_988_800
 _SR, _RR, _SDES, _BYE = 200, 201, 202, 203
+_PARTS: Final = 16
+"""Packets of a compound that are read: three are usual, and a datagram could hold five hundred."""
 _SENDER: Final = struct.Struct("!BBHIIIIII")
 
 
@@ -86,7 +88,9 @@ def parse(data: bytes) -> list[SenderReport | Goodbye] | None:
     """What a compound packet says that this box uses; None where it is none. Never raises."""
     found: list[SenderReport | Goodbye] = []
     at = 0
-    while at < len(data):
+    for _ in range(_PARTS):
+        if at >= len(data):
+            break
         if at + 4 > len(data) or data[at] >> 6 != 2:
             return None
         kind, end = data[at + 1], at + 4 + 4 * int.from_bytes(data[at + 2 : at + 4])
