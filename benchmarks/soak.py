@@ -111,7 +111,7 @@ def main() -> int:
             desk = Desk(site)
             desk.start()
             with (
-                Sipp(directory, "callee", sipp.callee(), ports[1], 13000, calls=total, options=limit[-2:]) as uas,
+                Sipp(directory, "callee", sipp.callee(), ports[1], 13000, calls=total, options=limit[-2:]),
                 Sipp(
                     directory, "caller", sipp.caller(actions), ports[0], 16000, site.trunk, calls=total, options=limit
                 ) as uac,
@@ -120,9 +120,8 @@ def main() -> int:
                 early = memory(site)
                 time.sleep(max(seconds - early_at, 1))
                 late = memory(site)
-                uac.finish(length + 180)
-                uas.finish(60)
-            desk.finish()
+                uac.wait(length + 180)
+                desk.finish()
             ended = sum('"reason": "bye"' in line for line in site.log.read_text().splitlines())
             errors = sum('"level": "error"' in line for line in site.log.read_text().splitlines())
     rows = [
