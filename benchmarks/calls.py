@@ -184,7 +184,7 @@ def _come_and_go(worker: Worker, stop: threading.Event | None) -> None:
 
 def memory(quick: bool) -> list[Row]:
     """Kilobytes that another call takes, in media and in signalling, with real SIP calls and audio."""
-    few, many = (50, 250) if quick else (100, 500)
+    few, many = (50, 200) if quick else (100, 500)
     with tempfile.TemporaryDirectory() as scratch:
         directory = Path(scratch)
         ports = free_port(), free_port()

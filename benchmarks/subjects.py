@@ -174,9 +174,9 @@ class Worker:
     """One media worker of flattone. One call in twenty is armed; what they key is read and thrown away, as a vault that
     keeps up would."""
 
-    def __init__(self, pure: bool = False, capacity: int = 5000) -> None:
+    def __init__(self, pure: bool = False, capacity: int = 2500) -> None:
         environment = {"FLATTONE_PURE": "1"} if pure else {}
-        ports = f"{FIRST_PORT}-{LAST_PORT}"
+        ports = f"{FIRST_PORT}-{LAST_PORT}"  # room for more calls than a core carries
         self.process = WorkerProcess(MediaConfig(ports=ports, workers=1, max_calls=capacity), environment, PROXY_CORE)
         self._open = 0
         self.keys = 0

@@ -40,27 +40,20 @@ class Budget:
         if not n:
             return
         slot, credit = rows.slot[:n], self._credit
-        credit += RATE * (now - self._at)
-        np.minimum(credit, MOST, out=credit)
-        self._at[:] = now
+        credit[slot] = np.minimum(credit[slot] + RATE * (now - self._at[slot]), MOST)
+        self._at[slot] = now
         cost = np.maximum((rows.length[:n] - HEADER) / 8000, _LEAST)
         cost[rows.control[:n]] = _CONTROL
-        spent = np.bincount(slot, cost, len(credit))
-        over = spent > credit
-        if over.any():
-            kept = self._kept(slot, cost, over)
-            np.add.at(self.excess, slot[~kept], 1)
-            spent = np.bincount(slot[kept], cost[kept], len(credit))
-            rows.keep(np.flatnonzero(kept))
-        credit -= spent
+        np.subtract.at(credit, slot, cost)
+        if (credit[slot] < 0).any():
+            rows.keep(np.flatnonzero(self._paid(slot, cost)))
 
-    def _kept(self, slot: NDArray[np.intp], cost: NDArray[np.float64], over: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """bool[n]: the first rows of each slot that its credit pays for."""
-        kept = ~over[slot]
-        left = {int(s): float(self._credit[s]) for s in np.flatnonzero(over)}
-        for row in np.flatnonzero(~kept):
-            s = int(slot[row])
-            if cost[row] <= left[s]:
-                left[s] -= float(cost[row])
-                kept[row] = True
-        return kept
+    def _paid(self, slot: NDArray[np.intp], cost: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """bool[n]: the rows that their slots can pay for, those that came first; the others are paid back."""
+        paid = np.ones(len(slot), np.bool_)
+        for row in range(len(slot) - 1, -1, -1):
+            if self._credit[slot[row]] < 0:
+                self._credit[slot[row]] += cost[row]
+                self.excess[slot[row]] += 1
+                paid[row] = False
+        return paid

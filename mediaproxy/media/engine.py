@@ -95,6 +95,7 @@ class Engine:
         self.last_arrival = np.zeros(capacity)
         self._sequence = np.zeros(capacity, np.uint16)
         """Of the last packet that was sent on."""
+        self._mark = np.zeros(capacity, np.intp)
         self._codec = np.zeros(capacity, np.intp)
         self._ptime = np.full(capacity, 160, np.int64)
 
@@ -213,12 +214,26 @@ class Engine:
                 np.add.at(self.tally.unknown_payload, slot[ours & head.ok & ~use], 1)
                 for row in np.flatnonzero(control & (self._peer[slot] >= 0)):
                     self._control(int(slot[row]), rows.slab[row, : rows.length[row]].tobytes(), now)
-            for chosen in _rounds(slot, np.flatnonzero(use), self.capacity):
+            for chosen in self._rounds(slot, np.flatnonzero(use)):
                 self._round(rows, chosen, head, kind, now)
         self.reports.due(out, now, wall)
         if out.count == len(out.slot):
             self.overflow += 1
         return out
+
+    def _rounds(self, slot: Index, chosen: Index) -> list[Index]:
+        """Split rows `chosen` so that no round has two rows of one slot, in order of arrival."""
+        if not chosen.size:
+            return []
+        rows, position = slot[chosen], np.arange(len(chosen))
+        self._mark[rows] = position
+        if (self._mark[rows] == position).all():
+            return [chosen]
+        order = np.argsort(rows, kind="stable")
+        ranked = rows[order]
+        first = np.r_[True, ranked[1:] != ranked[:-1]]
+        turn = position - np.maximum.accumulate(np.where(first, position, 0))
+        return [np.sort(chosen[order[turn == r]]) for r in range(int(turn.max()) + 1)]
 
     def _control(self, slot: int, data: bytes, now: float) -> None:
         """RTCP of the peer of `slot`: heard and answered here, never forwarded (it can carry anything)."""
@@ -487,18 +502,3 @@ def _payload(rows: Rows, chosen: Index, head: rtp.Headers, size: int) -> NDArray
     if int(head.start[chosen].max()) == rtp.HEADER:
         return np.asarray(rows.slab[chosen, rtp.HEADER : rtp.HEADER + size], np.uint8)
     return np.asarray(rows.slab[chosen[:, None], head.start[chosen][:, None] + np.arange(size)], np.uint8)
-
-
-def _rounds(slot: Index, chosen: Index, capacity: int) -> list[Index]:
-    """Split rows `chosen` so that no round has two rows of one slot, in order of arrival."""
-    if not chosen.size:
-        return []
-    rows = slot[chosen]
-    if int(np.bincount(rows, minlength=capacity).max()) == 1:
-        return [chosen]
-    order = np.argsort(rows, kind="stable")
-    ranked = rows[order]
-    first = np.r_[True, ranked[1:] != ranked[:-1]]
-    position = np.arange(len(ranked))
-    turn = position - np.maximum.accumulate(np.where(first, position, 0))
-    return [np.sort(chosen[order[turn == r]]) for r in range(int(turn.max()) + 1)]

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 ALLOWED = {
-    "dsp": {"numpy", "dsp", "os", "dataclasses", "typing", "functools", "collections", "__future__"},
+    "dsp": {"numpy", "dsp", "math", "os", "dataclasses", "typing", "functools", "collections", "__future__"},
     "sip": {"sip", "contextlib", "dataclasses", "typing", "re", "heapq", "collections", "ipaddress", "__future__"},
     "mediaproxy/media/wire": {"numpy", "mediaproxy", "dataclasses", "typing", "struct", "__future__"},
     "tests/attacker": {"numpy", "scipy", "sklearn", "dataclasses", "typing", "functools", "mediaproxy", "tests", "dsp", "__future__"},
