@@ -238,10 +238,11 @@ def main() -> int:
     chosen = [(i, c) for i, c in enumerate(cases()) if (args.only or "") in f"{c.mode.name.lower()}, {c.name}"]
     seeds, table = [i for i, _ in chosen], [case for _, case in chosen]
     with ProcessPoolExecutor(2) as pool:
-        order = sorted(range(len(table)), key=lambda i: -_weight(table[i]))
-        jobs = {i: pool.submit(partial(attack, table[i], seeds[i], quick)) for i in order}
+        # What takes longest first, so that neither process ends up with it alone.
         control = pool.submit(controls, quick)
         costs = [] if args.only else [pool.submit(job, quick) for job in speech_cost.JOBS]
+        order = sorted(range(len(table)), key=lambda i: -_weight(table[i]))
+        jobs = {i: pool.submit(partial(attack, table[i], seeds[i], quick)) for i in order}
         rows = control.result()
         outcomes = [jobs[i].result() for i in range(len(table))]
         void = not all(row.ok for row in rows)
