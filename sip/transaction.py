@@ -18,6 +18,8 @@ from sip.message import Request, Response
 
 T1: Final = 0.5
 T2: Final = 4.0
+SWEEP: Final = 512
+"""Timers set between two looks for those that were stopped."""
 T4: Final = 5.0
 """Round trip, longest interval, longest life of a message (RFC 3261 section 17.1.1.1), seconds."""
 
@@ -308,6 +310,9 @@ class TransactionLayer:
         transaction.timers[name] = when
         self._ticket += 1
         heapq.heappush(self._heap, (when, self._ticket, name, transaction))
+        if self._ticket % SWEEP == 0:  # what was stopped early would keep its transaction for up to three minutes
+            self._heap = [entry for entry in self._heap if entry[3].timers.get(entry[2]) == entry[0]]
+            heapq.heapify(self._heap)
 
     def get_timer(self) -> float | None:
         """When `handle_timer` wants to be called, or None."""
