@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+from typing import cast
 
 import numpy as np
 
@@ -32,8 +33,7 @@ class Leg(asyncio.DatagramProtocol):
         self.transport: asyncio.DatagramTransport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self.transport = transport
+        self.transport = cast(asyncio.DatagramTransport, transport)
 
     def datagram_received(self, data: bytes, _: object) -> None:
         payload = data[12:]
@@ -95,8 +95,8 @@ def main() -> int:
             "x relay", "lower", published=True),
         Row(f"flattone: {found['flattone']:.1f} us a packet, 500 calls", 0, found["flattone"] / found["relay"],
             "x relay", "lower", published=True),
-        Row("flattone against the naive version, CPU a packet", 0.5, found["flattone"] / found["naive"],
-            "ratio", "lower"),
+        Row("flattone against the naive version, CPU a packet", 0, found["flattone"] / found["naive"],
+            "ratio", "lower", published=True),
     ]  # fmt: skip
     return finish(rows, args.json)
 

@@ -120,6 +120,8 @@ class Bench:
         before = proxy.cpu_ns()
         said = subprocess.run(command, input=lines, text=True, capture_output=True, check=True).stdout
         found = json.loads(said)
+        if not found["received"]:
+            raise SystemExit(f"{type(proxy).__name__} relayed nothing: there is nothing to measure")
         return Load(**found, cpu=(proxy.cpu_ns() - before) / 1000 / max(found["received"], 1))
 
     def run(self, make: Callable[[], Any], calls: int, seconds: int) -> Load:
