@@ -10,44 +10,9 @@ from hypothesis import strategies as st
 from dsp import g711, keypad, synth
 from dsp.gate import Verdict
 from mediaproxy.ipc.key import EVENT, INBAND
-from mediaproxy.media.engine import Engine
 from mediaproxy.media.modes import Mode
 from mediaproxy.media.rows import Rows
-
-TRUNK, AGENT = 0, 1
-ENCODINGS = {0: "PCMU/8000", 8: "PCMA/8000", 101: "telephone-event/8000"}
-SEND = {"PCMU/8000": 0, "PCMA/8000": 8, "telephone-event/8000": 101}
-
-
-def engine(mode: Mode = Mode.GUARDED) -> Engine:
-    made = Engine(4)
-    made.open(TRUNK, AGENT, mode, lambda: 0x1234567, recorded=False, now=0.0)
-    for slot in (TRUNK, AGENT):
-        made.update(slot, ENCODINGS, SEND, 20)
-    return made
-
-
-def packet(sequence: int, timestamp: int, payload: bytes, pt: int = 0, ssrc: int = 99, marker: bool = False) -> bytes:
-    return struct.pack("!BBHII", 0x80, pt | marker << 7, sequence & 0xFFFF, timestamp & 0xFFFFFFFF, ssrc) + payload
-
-
-def event(code: int, duration: int, end: bool = False) -> bytes:
-    return struct.pack("!BBH", code, 10 | end << 7, duration)
-
-
-def run(made: Engine, packets: list[tuple[int, bytes]], now: float = 0.0) -> list[tuple[int, bytes]]:
-    rows = Rows()
-    for slot, data in packets:
-        rows.put(slot, data)
-    out = made.process(rows, now)
-    return [(int(out.slot[i]), out.slab[i, : out.length[i]].tobytes()) for i in range(out.count) if not out.control[i]]
-
-
-def fields(data: bytes) -> tuple[int, int, int, int]:
-    """(payload type, sequence, timestamp, ssrc)."""
-    _, pt, sequence, timestamp, ssrc = struct.unpack_from("!BBHII", data)
-    return pt & 127, sequence, timestamp, ssrc
-
+from tests.fixtures.leg import AGENT, TRUNK, engine, event, fields, packet, run
 
 SPEECH = g711.encode(synth.speechlike(4, np.random.default_rng(0)), g711.PCMU)
 

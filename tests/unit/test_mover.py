@@ -18,7 +18,7 @@ try:
     from mediaproxy.media._mover import Mover as Compiled
 
     MOVERS["compiled"] = Compiled
-except ImportError:  # pragma: no cover
+except ImportError:
     Compiled = None  # type: ignore[assignment, misc]
 
 
