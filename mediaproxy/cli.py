@@ -67,21 +67,35 @@ def _parser() -> argparse.ArgumentParser:
     verify = commands.add_parser("verify", help="check recordings against their manifests")
     verify.add_argument("paths", nargs="+", metavar="PATH", help="manifests, WAV files or folders")
 
+    trace = commands.add_parser(
+        "trace", help="watch a call's SIP messages as they pass",
+        description="Shows messages by allow-list: no bodies but SDP, no keys of SRTP, no credentials. Ends with "
+        "Ctrl-C; exit code 1 where nothing was seen.",
+    )  # fmt: skip
+    trace.add_argument("whom", metavar="CALL", help='a call id, a SIP Call-ID, a number, or "*" for every call')
+    place = trace.add_mutually_exclusive_group(required=True)
+    place.add_argument("--config", metavar="FILE", help="the configuration that names trace.socket")
+    place.add_argument("--socket", metavar="PATH", help="the socket itself")
+    trace.add_argument("--full", action="store_true", help="print whole messages")
+    trace.add_argument("--text", default="", metavar="FILE", help="write whole messages there")
+    trace.add_argument("--pcap", default="", metavar="FILE", help="write a capture file there")
+    trace.add_argument("--seconds", type=float, default=0.0, metavar="S", help="stop after so long")
+
     commands.add_parser("version", help="print the version")
     return parser
 
 
 def _serve(args: argparse.Namespace) -> int:
-    from mediaproxy import config
+    from mediaproxy import config_file
     from mediaproxy.supervisor import parent
 
-    return parent.serve(config.load(args.config))
+    return parent.serve(config_file.load(args.config))
 
 
 def _check(args: argparse.Namespace) -> int:
-    from mediaproxy import config
+    from mediaproxy import config_file
 
-    loaded = config.load(args.config)
+    loaded = config_file.load(args.config)
     print(
         f"{args.config}: fine: {len(loaded.peers)} peers, {len(loaded.routes)} routes, {len(loaded.gateways)} gateways"
     )
@@ -150,6 +164,16 @@ def _verify(args: argparse.Namespace) -> int:
     return manifest.run(args.paths)
 
 
+def _trace(args: argparse.Namespace) -> int:
+    from mediaproxy import config_file
+    from mediaproxy.trace import command
+
+    path = args.socket or config_file.load(args.config).trace.socket
+    if not path:
+        return _wrong(f"{args.config}: trace.socket: is not set")
+    return command.run(path, args.whom, args.text, args.pcap, args.full, args.seconds)
+
+
 def _version(_: argparse.Namespace) -> int:
     import platform
 
@@ -181,7 +205,7 @@ def main(argv: list[str] | None = None) -> int:
 
     commands = {
         "demo": _demo, "serve": _serve, "check-config": _check, "mask": _mask, "scan": _scan, "verify": _verify,
-        "version": _version,
+        "trace": _trace, "version": _version,
     }  # fmt: skip
     try:
         return commands[args.command](args)

@@ -11,6 +11,14 @@ _CHOICES = {
     "fields": ("pan", "expiry", "cvv"),
     "role": ("agent", "supervisor"),
     "form": ("json", "console"),
+    "transport": ("udp", "tcp", "tls"),
+    "srtp": ("off", "optional", "required"),
+    "refer": ("execute", "pass", "refuse"),
+    "other_media": ("remove", "refuse"),
+    "strangers": ("drop", "refuse"),
+    "clients": ("required", "optional", "none"),
+    "action": ("strip", "set", "rewrite"),
+    "guard_on": ("answer", "transfer"),
     "level": ("debug", "info", "warning", "error"),
 }
 """What the keys with closed lists may be."""

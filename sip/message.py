@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 from sip import limits
 from sip.errors import PeerError
 from sip.headers import params as p
 from sip.headers.address import Address
 from sip.headers.via import Via
+from sip.uri import Uri
 
 _COMPACT = {
     "i": "call-id", "m": "contact", "e": "content-encoding", "l": "content-length", "c": "content-type", "f": "from",
@@ -26,19 +28,28 @@ _SINGLE = frozenset({"call-id", "cseq", "from", "to", "max-forwards", "content-l
 """Headers that may stand once only."""
 
 REASONS = {
-    100: "Trying", 180: "Ringing", 183: "Session Progress", 200: "OK", 400: "Bad Request", 403: "Forbidden",
-    404: "Not Found", 405: "Method Not Allowed", 408: "Request Timeout", 413: "Request Entity Too Large",
-    415: "Unsupported Media Type", 416: "Unsupported URI Scheme", 420: "Bad Extension",
-    481: "Call/Transaction Does Not Exist", 482: "Loop Detected", 483: "Too Many Hops", 487: "Request Terminated",
-    488: "Not Acceptable Here", 491: "Request Pending", 500: "Server Internal Error", 501: "Not Implemented",
-    503: "Service Unavailable", 504: "Server Time-out", 505: "Version Not Supported", 513: "Message Too Large",
+    100: "Trying", 180: "Ringing", 183: "Session Progress", 200: "OK", 202: "Accepted", 400: "Bad Request",
+    403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed", 406: "Not Acceptable", 408: "Request Timeout",
+    413: "Request Entity Too Large", 415: "Unsupported Media Type", 416: "Unsupported URI Scheme",
+    420: "Bad Extension", 421: "Extension Required", 422: "Session Interval Too Small", 469: "Bad Info Package",
+    480: "Temporarily Unavailable", 481: "Call/Transaction Does Not Exist", 482: "Loop Detected",
+    483: "Too Many Hops", 485: "Ambiguous", 487: "Request Terminated", 488: "Not Acceptable Here", 489: "Bad Event",
+    491: "Request Pending", 500: "Server Internal Error", 501: "Not Implemented", 503: "Service Unavailable",
+    504: "Server Time-out", 505: "Version Not Supported", 513: "Message Too Large", 603: "Decline",
 }  # fmt: skip
+_KNOWN: dict[str, str] = {}
+"""Spellings of header names met so far; bounded, since peers choose them."""
 
 
 def canonical(name: str) -> str:
     """Lower-case, long form."""
-    lower = name.lower()
-    return _COMPACT.get(lower, lower)
+    found = _KNOWN.get(name)
+    if found is None:
+        lower = name.lower()
+        found = _COMPACT.get(lower, lower)
+        if len(_KNOWN) < limits.SPELLINGS:
+            _KNOWN[name] = found
+    return found
 
 
 @dataclass(slots=True)
@@ -47,6 +58,8 @@ class Message:
 
     headers: list[tuple[str, str]] = field(default_factory=list)
     body: bytearray = field(default_factory=bytearray, repr=False)
+    _read: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """What has been parsed already, by header, until that header is changed."""
 
     def start_line(self) -> str:
         """The first line, without its end."""
@@ -67,15 +80,27 @@ class Message:
             raise PeerError(f"{name} is missing")
         return value
 
+    def lines(self, name: str) -> list[str]:
+        """All values of header `name`, a line each."""
+        wanted = name.lower()
+        return [value for key, value in self.headers if canonical(key) == wanted]
+
     def every(self, name: str) -> list[str]:
         """All values of header `name`, comma lists taken apart."""
-        wanted = name.lower()
-        lines = [value for key, value in self.headers if canonical(key) == wanted]
+        lines = self.lines(name)
+        if len(lines) == 1 and "," not in lines[0]:
+            return [lines[0]] if lines[0] else []
         return [value for line in lines for value in p.split(line, ",") if value]
+
+    def tokens(self, name: str) -> frozenset[str]:
+        """The values of a header that lists tokens (Supported, Require), in lower case, without parameters."""
+        return frozenset(v.partition(";")[0].strip().lower() for line in self.lines(name) for v in line.split(",") if v)
 
     def remove(self, *names: str) -> None:
         """Take out every header of these names."""
         gone = {name.lower() for name in names}
+        for name in gone:
+            self._read.pop(name, None)
         self.headers = [(key, value) for key, value in self.headers if canonical(key) not in gone]
 
     def set(self, name: str, value: str) -> None:
@@ -89,28 +114,49 @@ class Message:
 
     @property
     def from_(self) -> Address:
-        return Address.parse(self.require("From"))
+        address = self._read.get("from")
+        if address is None:
+            address = self._read["from"] = Address.parse(self.require("From"))
+        return cast(Address, address)
 
     @property
     def to(self) -> Address:
-        return Address.parse(self.require("To"))
+        address = self._read.get("to")
+        if address is None:
+            address = self._read["to"] = Address.parse(self.require("To"))
+        return cast(Address, address)
 
     @property
     def cseq(self) -> tuple[int, str]:
         """Number and method."""
-        text, _, method = self.require("CSeq").strip().partition(" ")
-        number = p.number(text, 2**31 - 1)
-        if number is None or not method.strip():
-            raise PeerError("CSeq cannot be read")
-        return number, method.strip()
+        found = self._read.get("cseq")
+        if found is None:
+            parts = self.require("CSeq").split()
+            number = p.number(parts[0], 2**31 - 1) if len(parts) == 2 else None
+            if number is None:
+                raise PeerError("CSeq cannot be read")
+            found = self._read["cseq"] = number, parts[1]
+        return cast(tuple[int, str], found)
 
     @property
     def via(self) -> Via:
         """The topmost Via."""
-        vias = self.every("Via")
-        if not vias:
-            raise PeerError("Via is missing")
-        return Via.parse(vias[0])
+        via = self._read.get("via")
+        if via is None:
+            first = self.get("Via")
+            if not first:
+                raise PeerError("Via is missing")
+            via = self._read["via"] = Via.parse(p.split(first, ",")[0] if "," in first else first)
+        return cast(Via, via)
+
+    def stamp(self, via: Via) -> None:
+        """Put `via` in the place of the topmost one."""
+        for i, (name, value) in enumerate(self.headers):
+            if canonical(name) == "via":
+                rest = p.split(value, ",")[1:] if "," in value else []
+                self.headers[i] = (name, ", ".join([str(via), *rest]))
+                break
+        self._read["via"] = via
 
     @property
     def content_type(self) -> str:
@@ -130,10 +176,9 @@ class Message:
 
     def encode(self) -> bytes:
         """The message as it goes out, Content-Length set."""
-        lines = [self.start_line()]
-        lines += [f"{name}: {value}" for name, value in self.headers if canonical(name) != "content-length"]
-        lines += [f"Content-Length: {len(self.body)}", "", ""]
-        return "\r\n".join(lines).encode("utf-8", "surrogateescape") + self.body
+        lines = [f"{name}: {value}" for name, value in self.headers if canonical(name) != "content-length"]
+        text = "\r\n".join([self.start_line(), *lines, f"Content-Length: {len(self.body)}\r\n\r\n"])
+        return text.encode("utf-8", "surrogateescape") + self.body
 
 
 @dataclass(slots=True)
@@ -148,12 +193,11 @@ class Request(Message):
 
     def response(self, status: int, reason: str = "", tag: str = "") -> Response:
         """A response to this request (RFC 3261 section 8.2.6), with `tag` in To where it has none."""
-        answer = Response([], bytearray(), status, reason or REASONS.get(status, "Unknown"))
-        for name in ("via", "from", "to", "call-id", "cseq"):
-            answer.headers += [(_PROPER[name], value) for key, value in self.headers if canonical(key) == name]
-        if tag and not self.to.tag:
-            answer.set("To", str(self.to.tagged(tag)))
-        return answer
+        to = str(self.to.tagged(tag)) if tag and not self.to.tag else self.require("To")
+        headers = [("Via", value) for value in self.lines("Via")]
+        headers += [("From", self.require("From")), ("To", to)]
+        headers += [("Call-ID", self.call_id), ("CSeq", self.require("CSeq"))]
+        return Response(headers, bytearray(), status=status, reason=reason or REASONS.get(status, "Unknown"))
 
 
 @dataclass(slots=True)
@@ -167,9 +211,6 @@ class Response(Message):
         return f"SIP/2.0 {self.status} {self.reason}"
 
 
-_PROPER = {"via": "Via", "from": "From", "to": "To", "call-id": "Call-ID", "cseq": "CSeq"}
-
-
 def parse(data: bytes | bytearray) -> Request | Response:
     """Parse one datagram. Raises PeerError, with a status that fits where it was a request.
 
@@ -181,8 +222,8 @@ def parse(data: bytes | bytearray) -> Request | Response:
     head_end, body_start = head(data)
     lines = data[:head_end].decode("utf-8", "surrogateescape").lstrip("\r\n").split("\n")
     lines = [line.removesuffix("\r") for line in lines]
-    if any("\r" in line or "\0" in line for line in lines):  # also in folded lines: what one peer takes for an end
-        raise PeerError("a line holds a control character")
+    if any("\r" in line or "\0" in line.replace("\\\0", "") for line in lines):
+        raise PeerError("a line holds a control character")  # also in folded lines: what one peer takes for an end
     message = _start(lines[0])
     message.headers = _headers(lines[1:])
     _check(message)
@@ -217,13 +258,13 @@ def _start(line: str) -> Request | Response:
         code, _, reason = rest.partition(" ")
         if not (len(code) == 3 and code.isascii() and code.isdecimal() and 100 <= int(code) <= 699):
             raise PeerError("status line cannot be read")
-        return Response([], bytearray(), int(code), reason)
+        return Response(status=int(code), reason=reason)
     uri, _, version = rest.rpartition(" ")
     if not first or not set(first) <= _TOKEN or not uri or " " in uri.strip():
         raise PeerError("request line cannot be read")
     if version.upper() != "SIP/2.0":
         raise PeerError("SIP version is not 2.0", 505)
-    return Request([], bytearray(), first, uri.strip())
+    return Request(method=first, uri=uri.strip())
 
 
 def _headers(lines: Iterable[str]) -> list[tuple[str, str]]:
@@ -247,13 +288,32 @@ def _headers(lines: Iterable[str]) -> list[tuple[str, str]]:
 
 def _check(message: Request | Response) -> None:
     """What every message needs (RFC 3261 section 8.1.1)."""
-    seen = [canonical(name) for name, _ in message.headers]
-    for name in _SINGLE:
-        if seen.count(name) > 1:
-            raise PeerError(f"{name} stands twice")
-    if len(message.every("Via")) > limits.VIAS:
+    seen: set[str] = set()
+    vias = 0
+    for spelling, value in message.headers:
+        name = canonical(spelling)
+        if name in _SINGLE:
+            if name in seen:
+                raise PeerError(f"{name} stands twice")
+            seen.add(name)
+        elif name == "via":
+            vias += 1 + value.count(",")
+            if "," in value and vias <= limits.VIAS:
+                _ = [Via.parse(one) for one in p.split(value, ",")]
+    if vias > limits.VIAS:
         raise PeerError("too many Vias", 483)
     _ = message.via, message.from_, message.to, message.call_id
     _, method = message.cseq
-    if isinstance(message, Request) and method != message.method:
-        raise PeerError("CSeq names another method")
+    if isinstance(message, Request):
+        if method != message.method:
+            raise PeerError("CSeq names another method")
+        _check_uri(message.uri)
+
+
+def _check_uri(text: str) -> None:
+    """What the request line holds; another scheme than sip is judged by who has to route it."""
+    try:
+        Uri.parse(text)
+    except PeerError as error:
+        if error.status != 416:
+            raise

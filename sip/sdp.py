@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 
-from sip import limits
+from sip import limits, sdes
 from sip.errors import PeerError
 from sip.headers.params import number
+from sip.sdes import Crypto
 
 LAST_PORT = 65534
 """RTCP is one above (RFC 3550 section 11)."""
@@ -30,6 +31,7 @@ class Media:
     maxptime: int = 0
     rtpmap: dict[str, str] = field(default_factory=dict)
     fmtp: dict[str, str] = field(default_factory=dict)
+    crypto: list[Crypto] = field(default_factory=list, repr=False)
 
 
 @dataclass(slots=True)
@@ -81,7 +83,8 @@ def parse(body: bytes | bytearray) -> Sdp:
 
 
 def _media(value: str) -> Media:
-    kind, port, protocol, *formats = [*value.split(), "", "", ""][: max(3, len(value.split()))]
+    words = value.split()
+    kind, port, protocol, *formats = words + [""] * (3 - len(words))
     at = number(port.partition("/")[0], LAST_PORT)
     if at is None or not protocol:
         raise PeerError("m= of SDP cannot be read", 488)
@@ -116,6 +119,8 @@ def _attribute(sdp: Sdp, media: Media | None, value: str) -> None:
         media.rtpmap[first] = detail.strip()
     elif name == "fmtp":
         media.fmtp[first] = detail.strip()
+    elif name == "crypto":
+        media.crypto += [crypto for crypto in (sdes.parse(rest),) if crypto is not None][: limits.CRYPTOS]
     elif name == "rtcp":
         media.rtcp_port = number(first, LAST_PORT) or 0
     elif name == "ptime":
@@ -143,6 +148,7 @@ def write(sdp: Sdp, session: str, version: int) -> bytes:
                 lines.append(f"a=rtpmap:{text} {media.rtpmap[text]}")
             if text in media.fmtp:
                 lines.append(f"a=fmtp:{text} {media.fmtp[text]}")
+        lines += [f"a=crypto:{crypto}" for crypto in media.crypto]
         lines += [f"a=ptime:{media.ptime}"] if media.ptime else []
         lines += [f"a=maxptime:{media.maxptime}"] if media.maxptime else []
         lines.append(f"a={media.direction or 'sendrecv'}")

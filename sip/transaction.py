@@ -1,4 +1,5 @@
-"""Transactions over UDP (RFC 3261 section 17, with the accepted state of RFC 6026), all timers, no clock of its own.
+"""Transactions (RFC 3261 section 17, the accepted state of RFC 6026, the reliable provisional answers of RFC 3262), all
+timers, no clock of its own.
 
 The caller hands in what arrived and the time, takes out what is to be sent and what happened, and asks when to come
 back. State is one of five words; the tables below say what each timer does.
@@ -12,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from sip import limits
-from sip.errors import PeerError
-from sip.headers.via import MAGIC, Endpoint, Via
+from sip.headers.via import MAGIC, Via
+from sip.hop import Hop
 from sip.message import Request, Response
 
 T1: Final = 0.5
@@ -34,11 +35,18 @@ PROCEEDING, COMPLETED, CONFIRMED, ACCEPTED, TERMINATED = (
 
 @dataclass(slots=True)
 class Outgoing:
-    """A datagram to send from the listening socket of `side`."""
+    """A message to send from `side`. transaction: the one that wants to know where it cannot be sent."""
 
     data: bytes
     side: str
-    to: Endpoint
+    to: Hop
+    transaction: ClientTransaction | None = field(default=None, repr=False)
+
+
+Key = tuple[str, str, str, str]
+"""side, branch, sent-by, method (RFC 3261 section 17.2.3)."""
+Merged = tuple[str, str, int, str, str]
+"""side, Call-ID, CSeq, tag of From, method: the same request by two ways (RFC 3261 section 8.2.2.2)."""
 
 
 @dataclass(slots=True)
@@ -47,10 +55,14 @@ class ServerTransaction:
 
     request: Request
     side: str
-    source: Endpoint
-    reply_to: Endpoint
+    source: Hop
+    reply_to: Hop
+    key: Key
     state: str = PROCEEDING
     last: bytes = b""
+    unacknowledged: bytes = b""
+    """The reliable provisional answer that is repeated."""
+    merged: Merged | None = None
     interval: float = T1
     owner: object = None
     """What the layer above ties to it."""
@@ -67,7 +79,7 @@ class ClientTransaction:
 
     request: Request
     side: str
-    to: Endpoint
+    to: Hop
     branch: str
     data: bytes = b""
     state: str = PROCEEDING
@@ -77,7 +89,7 @@ class ClientTransaction:
     cancel_wanted: bool = False
     reasons: list[str] = field(default_factory=list)
     """Reason headers for the CANCEL (RFC 3326)."""
-    owner: object = None
+    owner: Owner | None = None
     timers: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -92,7 +104,7 @@ class RequestReceived:
     request: Request
     transaction: ServerTransaction | None
     side: str
-    source: Endpoint
+    source: Hop
 
 
 @dataclass(slots=True)
@@ -101,6 +113,8 @@ class ResponseReceived:
 
     response: Response
     transaction: ClientTransaction
+    local: bool = False
+    """It stands for no answer at all, and came from nobody."""
 
 
 @dataclass(slots=True)
@@ -118,20 +132,30 @@ class AckMissing:
     transaction: ServerTransaction
 
 
-Event = RequestReceived | ResponseReceived | Cancelled | AckMissing
+@dataclass(slots=True)
+class PrackMissing:
+    """A reliable provisional answer was repeated for 64 * T1 and never acknowledged (RFC 3262 section 3)."""
+
+    transaction: ServerTransaction
+
+
+Owner = Callable[[ResponseReceived, float], None]
+"""Whoever sent a request: called by the layer above with every answer."""
+Event = RequestReceived | ResponseReceived | Cancelled | AckMissing | PrackMissing
 Transaction = ServerTransaction | ClientTransaction
 
 
 class TransactionLayer:
     """All transactions of one process.
 
-    sent_by: host:port that goes into Via, by side. ids: gives a new unguessable token.
+    sent_by: host:port that goes into Via, by side and transport. ids: gives a new unguessable token.
     """
 
-    def __init__(self, sent_by: dict[str, str], ids: Callable[[], str]) -> None:
+    def __init__(self, sent_by: dict[tuple[str, str], str], ids: Callable[[], str]) -> None:
         self._sent_by = sent_by
         self._ids = ids
-        self._servers: dict[tuple[str, str, str, str], ServerTransaction] = {}
+        self._servers: dict[Key, ServerTransaction] = {}
+        self._merged: dict[Merged, ServerTransaction] = {}
         self._clients: dict[tuple[str, str], ClientTransaction] = {}
         self._heap: list[tuple[float, int, str, Transaction]] = []
         self._ticket = 0
@@ -144,16 +168,16 @@ class TransactionLayer:
 
     # Requests that come in
 
-    def receive_request(self, request: Request, side: str, source: Endpoint, now: float) -> None:
+    def receive_request(self, request: Request, side: str, source: Hop, now: float) -> None:
         """Take a request from the wire: a new transaction, a repetition, an ACK or a CANCEL."""
         via = request.via
-        key = (side, via.branch, via.sent_by, "INVITE" if request.method == "ACK" else request.method)
+        key = (side, _branch(request, via), via.sent_by, "INVITE" if request.method == "ACK" else request.method)
         known = self._servers.get(key)
         if request.method == "ACK":
             if known is not None and known.state == COMPLETED:
                 known.state = CONFIRMED
                 known.timers.clear()
-                self._set(known, "I", now + T4)
+                self._set(known, "I", now + T4 if not source.reliable else now)
             elif known is None or known.state != CONFIRMED:
                 self.events.append(RequestReceived(request, None, side, source))
             return
@@ -161,10 +185,8 @@ class TransactionLayer:
             if known.last and known.state != CONFIRMED:
                 self.outgoing.append(Outgoing(known.last, side, known.reply_to))
             return
-        if not via.branch.startswith(MAGIC):
-            raise PeerError("branch is not one of RFC 3261")
-        transaction = ServerTransaction(request, side, source, via.reply_to(source))
-        _stamp(request, via, source)
+        transaction = ServerTransaction(request, side, source, via.reply_to(source), key)
+        request.stamp(via.received_from(source))
         if len(self) >= limits.TRANSACTIONS:
             self.refused += 1
             answer = request.response(503)
@@ -174,10 +196,24 @@ class TransactionLayer:
         self._servers[key] = transaction
         if request.method == "CANCEL":
             self._cancelled(transaction, key, now)
+        elif self._is_merged(transaction):
+            self.respond(transaction, request.response(482, tag=self._ids()), now)
         else:
             self.events.append(RequestReceived(request, transaction, side, source))
 
-    def _cancelled(self, cancel: ServerTransaction, key: tuple[str, str, str, str], now: float) -> None:
+    def _is_merged(self, transaction: ServerTransaction) -> bool:
+        """Whether a request outside a dialog is here already by another way."""
+        request = transaction.request
+        if request.to.tag:
+            return False
+        merged = (transaction.side, request.call_id, request.cseq[0], request.from_.tag, request.method)
+        if merged in self._merged:
+            return True
+        self._merged[merged] = transaction
+        transaction.merged = merged
+        return False
+
+    def _cancelled(self, cancel: ServerTransaction, key: Key, now: float) -> None:
         invite = self._servers.get((*key[:3], "INVITE"))
         self.respond(cancel, cancel.request.response(200 if invite else 481, tag=self._ids()), now)
         if invite is not None and invite.state == PROCEEDING:
@@ -192,17 +228,46 @@ class TransactionLayer:
         transaction.last = data
         if response.status < 200:
             return
+        reliable = transaction.source.reliable
+        transaction.interval = T1
+        transaction.timers.clear()
         if not transaction.invite:
             transaction.state = COMPLETED
-            self._set(transaction, "J", now + 64 * T1)
+            self._set(transaction, "J", now if reliable else now + 64 * T1)
         elif response.status < 300:
             transaction.state = ACCEPTED
-            self._set(transaction, "2xx", now + T1)
+            self._set(transaction, "2xx", now + T1)  # also over a stream: a hop behind it may be UDP
             self._set(transaction, "L", now + 64 * T1)
         else:
             transaction.state = COMPLETED
-            self._set(transaction, "G", now + T1)
+            if not reliable:
+                self._set(transaction, "G", now + T1)
             self._set(transaction, "H", now + 64 * T1)
+
+    def respond_reliably(self, transaction: ServerTransaction, response: Response, now: float) -> None:
+        """A provisional answer that is repeated until `provisional_acknowledged` (RFC 3262 section 3)."""
+        if transaction.state != PROCEEDING:
+            return
+        self.respond(transaction, response, now)
+        transaction.interval, transaction.unacknowledged = T1, transaction.last
+        self._set(transaction, "1xx", now + T1)
+        self._set(transaction, "P", now + 64 * T1)
+
+    def provisional_acknowledged(self, transaction: ServerTransaction) -> None:
+        """The PRACK has come."""
+        for name in ("1xx", "P"):
+            transaction.timers.pop(name, None)
+
+    def abandon(self, transaction: ServerTransaction) -> None:
+        """Leave a request other than INVITE without an answer: its peer has long given up (RFC 4320 section 4.2)."""
+        self._forget(transaction)
+
+    def _forget(self, transaction: ServerTransaction) -> None:
+        transaction.timers.clear()
+        transaction.state = TERMINATED
+        self._servers.pop(transaction.key, None)
+        if transaction.merged is not None:
+            self._merged.pop(transaction.merged, None)
 
     def acknowledged(self, transaction: ServerTransaction) -> None:
         """The ACK to this transaction's 2xx has come: no more repetitions."""
@@ -211,24 +276,50 @@ class TransactionLayer:
 
     # Requests that go out
 
-    def send(self, request: Request, side: str, to: Endpoint, now: float, owner: object = None) -> ClientTransaction:
+    def send(self, request: Request, side: str, to: Hop, now: float, owner: Owner | None = None) -> ClientTransaction:
         """Send a request in a transaction of its own; its topmost Via is added here."""
-        branch = MAGIC + self._ids()
-        request.headers.insert(0, ("Via", f"SIP/2.0/UDP {self._sent_by[side]};branch={branch};rport"))
+        branch = self._add_via(request, side, to)
         transaction = ClientTransaction(request, side, to, branch, request.encode(), owner=owner)
-        self._clients[branch, request.method] = transaction
-        self.outgoing.append(Outgoing(transaction.data, side, to))
-        self._set(transaction, "A" if transaction.invite else "E", now + T1)
+        self._begin(transaction, now)
         self._set(transaction, "B" if transaction.invite else "F", now + 64 * T1)
         return transaction
 
-    def send_ack(self, request: Request, side: str, to: Endpoint) -> bytes:
-        """Send an ACK to a 2xx, which is a transaction of its own without an answer; returns it for repetition."""
+    def _begin(self, transaction: ClientTransaction, now: float) -> None:
+        self._clients[transaction.branch, transaction.request.method] = transaction
+        self.outgoing.append(Outgoing(transaction.data, transaction.side, transaction.to, transaction))
+        if not transaction.to.reliable:
+            self._set(transaction, "A" if transaction.invite else "E", now + T1)
+
+    def _add_via(self, request: Request, side: str, to: Hop) -> str:
         branch = MAGIC + self._ids()
-        request.headers.insert(0, ("Via", f"SIP/2.0/UDP {self._sent_by[side]};branch={branch};rport"))
+        via = f"SIP/2.0/{to.transport} {self._sent_by[side, to.transport]};branch={branch};rport"
+        request.headers.insert(0, ("Via", via))
+        return branch
+
+    def send_ack(self, request: Request, side: str, to: Hop) -> bytes:
+        """Send an ACK to a 2xx, which is a transaction of its own without an answer; returns it for repetition."""
+        self._add_via(request, side, to)
         data = request.encode()
         self.outgoing.append(Outgoing(data, side, to))
         return data
+
+    def unsent(self, outgoing: Outgoing, now: float) -> None:
+        """The host could not send this: a request that nobody has answered is refused (RFC 3261 section 8.1.3.1)."""
+        transaction = outgoing.transaction
+        if transaction is None or transaction.state != PROCEEDING or transaction.provisional:
+            return
+        self._give_up(transaction, 503)
+
+    def give_up(self, transaction: ClientTransaction) -> None:
+        """Wait no longer for an answer to a request: another hop is tried."""
+        transaction.timers.clear()
+        transaction.state = TERMINATED
+        self._clients.pop((transaction.branch, transaction.request.method), None)
+
+    def _give_up(self, transaction: ClientTransaction, status: int) -> None:
+        self.give_up(transaction)
+        response = transaction.request.response(status)
+        self.events.append(ResponseReceived(response, transaction, local=True))
 
     def cancel(self, transaction: ClientTransaction, now: float) -> None:
         """Cancel an INVITE: now, or once a provisional answer allows it (RFC 3261 section 9.1)."""
@@ -245,9 +336,7 @@ class TransactionLayer:
         request.headers += [("Route", value) for value in sent.every("Route")]
         request.headers += [("Reason", value) for value in transaction.reasons]
         other = ClientTransaction(request, transaction.side, transaction.to, transaction.branch, request.encode())
-        self._clients[transaction.branch, "CANCEL"] = other
-        self.outgoing.append(Outgoing(other.data, other.side, other.to))
-        self._set(other, "E", now + T1)
+        self._begin(other, now)
         self._set(other, "F", now + 64 * T1)
         transaction.timers.clear()
         self._set(transaction, "cancelled", now + 64 * T1)
@@ -285,7 +374,7 @@ class TransactionLayer:
         transaction.timers.clear()
         if not transaction.invite:
             transaction.state = COMPLETED
-            self._set(transaction, "K", now + T4)
+            self._set(transaction, "K", now if transaction.to.reliable else now + T4)
         elif response.status < 300:
             transaction.state = ACCEPTED
             self._set(transaction, "M", now + 64 * T1)
@@ -293,7 +382,7 @@ class TransactionLayer:
             transaction.state = COMPLETED
             transaction.ack = self._ack_of_refusal(transaction, response)
             self.outgoing.append(Outgoing(transaction.ack, transaction.side, transaction.to))
-            self._set(transaction, "D", now + 64 * T1)
+            self._set(transaction, "D", now if transaction.to.reliable else now + 64 * T1)
 
     @staticmethod
     def _ack_of_refusal(transaction: ClientTransaction, response: Response) -> bytes:
@@ -331,17 +420,19 @@ class TransactionLayer:
                 self._client_timer(transaction, name, now)
 
     def _server_timer(self, transaction: ServerTransaction, name: str, now: float) -> None:
-        if name in ("G", "2xx"):
-            self.outgoing.append(Outgoing(transaction.last, transaction.side, transaction.reply_to))
-            transaction.interval = min(2 * transaction.interval, T2)
+        if name in ("G", "2xx", "1xx"):
+            data = transaction.unacknowledged if name == "1xx" else transaction.last
+            self.outgoing.append(Outgoing(data, transaction.side, transaction.reply_to))
+            transaction.interval = 2 * transaction.interval if name == "1xx" else min(2 * transaction.interval, T2)
             self._set(transaction, name, now + transaction.interval)
+            return
+        if name == "P":
+            self.provisional_acknowledged(transaction)
+            self.events.append(PrackMissing(transaction))
             return
         if name == "L" and "2xx" in transaction.timers:
             self.events.append(AckMissing(transaction))
-        transaction.timers.clear()
-        transaction.state = TERMINATED
-        via = transaction.request.via
-        self._servers.pop((transaction.side, via.branch, via.sent_by, transaction.request.method), None)
+        self._forget(transaction)
 
     def _client_timer(self, transaction: ClientTransaction, name: str, now: float) -> None:
         if name in ("A", "E"):
@@ -353,24 +444,15 @@ class TransactionLayer:
         if name == "C":
             self.cancel(transaction, now)
             return
-        transaction.timers.clear()
-        timed_out = transaction.state == PROCEEDING
-        transaction.state = TERMINATED
-        self._clients.pop((transaction.branch, transaction.request.method), None)
-        if timed_out:
-            self.events.append(ResponseReceived(_timeout(transaction.request), transaction))
+        if transaction.state == PROCEEDING:
+            self._give_up(transaction, 408)  # no answer (RFC 3261 section 8.1.3.1)
+        else:
+            self.give_up(transaction)
 
 
-def _stamp(request: Request, via: Via, source: Endpoint) -> None:
-    """Write `received` and `rport` into the topmost Via of a request."""
-    stamped = str(via.received_from(source))
-    for i, (name, value) in enumerate(request.headers):
-        if name.lower() in ("via", "v"):
-            rest = value.partition(",")[2]
-            request.headers[i] = (name, f"{stamped},{rest}" if rest else stamped)
-            return
-
-
-def _timeout(request: Request) -> Response:
-    """The 408 that stands for no answer (RFC 3261 section 8.1.3.1)."""
-    return request.response(408)
+def _branch(request: Request, via: Via) -> str:
+    """The branch, or for a peer of RFC 2543 what stood for it then (RFC 3261 section 17.2.3)."""
+    branch = via.branch
+    if branch.startswith(MAGIC):
+        return branch
+    return f"{request.call_id} {request.cseq[0]} {request.from_.tag} {branch} {request.uri}"

@@ -6,14 +6,14 @@ import re
 from dataclasses import dataclass, replace
 
 from sip.errors import PeerError
+from sip.hop import PORTS
 
 _URI = re.compile(
     r"(?P<scheme>sips?):(?:(?P<user>[^@\s<>]*)@)?"
     r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(?P<port>\d{1,5}))?(?P<rest>[;?][^\s<>]*)?",
     re.IGNORECASE,
 )
-
-
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
 _OF_THE_HOST = frozenset({"transport", "maddr", "ttl", "method", "lr"})
 
 
@@ -32,8 +32,8 @@ class Uri:
         """Parse a sip or sips URI. Raises PeerError (416 for another scheme)."""
         match = _URI.fullmatch(text.strip())
         if match is None:
-            scheme = text.partition(":")[0].strip().lower()
-            if scheme in ("tel", "urn", "http", "https", "im", "pres"):
+            scheme, colon, _ = text.partition(":")
+            if colon and _SCHEME.fullmatch(scheme) and scheme.lower() not in ("sip", "sips"):
                 raise PeerError("URI scheme is not sip", 416)
             raise PeerError("URI cannot be read")
         port = int(match["port"]) if match["port"] else None
@@ -50,6 +50,19 @@ class Uri:
     def number(self) -> str:
         """The user part without its parameters: the number or extension."""
         return self.user.partition(";")[0].partition(":")[0]
+
+    @property
+    def transport(self) -> str:
+        """The transport that the URI asks for, in capitals; nothing where it asks for none that is known here."""
+        for part in self.rest.partition("?")[0].split(";"):
+            name, _, value = part.partition("=")
+            if name.strip().lower() == "transport" and value.strip().upper() in PORTS:
+                return value.strip().upper()
+        return ""
+
+    def with_param(self, name: str, value: str) -> Uri:
+        """The same with one more parameter."""
+        return replace(self, rest=f"{self.rest};{name}={value}")
 
     def at(self, host: str, port: int | None) -> Uri:
         """The same user at another host, without what names the old one (RFC 3261 section 19.1.1)."""

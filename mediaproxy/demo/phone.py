@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from dsp import g711, keypad
 from sip import offer_answer, sdp
 from sip.dialog import Dialog
+from sip.hop import UDP, Hop
 from sip.message import Request, Response, parse
 from sip.transaction import Cancelled, RequestReceived, ResponseReceived, TransactionLayer
 
@@ -85,7 +86,7 @@ class Phone(asyncio.DatagramProtocol):
         self._rtp, _ = await loop.create_datagram_endpoint(lambda: _Listener(self.media), local_addr=("127.0.0.1", 0))
         self.sip_port = self._sip.get_extra_info("sockname")[1]
         self.rtp_port = self._rtp.get_extra_info("sockname")[1]
-        self._layer = TransactionLayer({"phone": f"127.0.0.1:{self.sip_port}"}, lambda: secrets.token_hex(12))
+        self._layer = TransactionLayer({("phone", UDP): f"127.0.0.1:{self.sip_port}"}, lambda: secrets.token_hex(12))
         self._clock = loop.create_task(self._timers())
 
     def close(self) -> None:
@@ -103,7 +104,7 @@ class Phone(asyncio.DatagramProtocol):
         message = parse(data)
         now = time.monotonic()
         if isinstance(message, Request):
-            self._layer.receive_request(message, "phone", addr[:2], now)
+            self._layer.receive_request(message, "phone", Hop(*addr[:2]), now)
         else:
             self._layer.receive_response(message, now)
         self._work(now)
@@ -128,10 +129,10 @@ class Phone(asyncio.DatagramProtocol):
                 self._over(487)
         for datagram in self._layer.outgoing:
             if self._sip is not None:
-                self._sip.sendto(datagram.data, datagram.to)
+                self._sip.sendto(datagram.data, datagram.to[:2])
         self._layer.outgoing.clear()
 
-    def _answer(self, request: Request, source: tuple[str, int]) -> Response:
+    def _answer(self, request: Request, source: Hop) -> Response:
         if request.method != "INVITE":
             return request.response(200)
         if not self._answers or self._dialog is not None:
@@ -147,7 +148,7 @@ class Phone(asyncio.DatagramProtocol):
 
     def call(self, number: str, proxy: tuple[str, int]) -> None:
         """Dial `number` through `proxy`."""
-        request = Request([], bytearray(), "INVITE", f"sip:{number}@{proxy[0]}:{proxy[1]}")
+        request = Request(method="INVITE", uri=f"sip:{number}@{proxy[0]}:{proxy[1]}")
         call_id, tag = secrets.token_hex(12), secrets.token_hex(6)
         request.headers = [
             ("Max-Forwards", "70"),
@@ -158,8 +159,9 @@ class Phone(asyncio.DatagramProtocol):
             ("Contact", f"<sip:{self.user}@127.0.0.1:{self.sip_port}>"),
         ]
         request.put_body("application/sdp", self._description())
-        self._dialog = Dialog(call_id, request.from_, request.to, request.uri, proxy, [], 1)
-        self._layer.send(request, "phone", proxy, time.monotonic())
+        at = Hop(*proxy)
+        self._dialog = Dialog(call_id, request.from_, request.to, request.uri, at, [], 1)
+        self._layer.send(request, "phone", at, time.monotonic())
         self._work(time.monotonic())
 
     def _invited(self, response: Response, request: Request, now: float) -> None:
@@ -191,7 +193,7 @@ class Phone(asyncio.DatagramProtocol):
 
     def _description(self) -> bytes:
         stream = offer_answer.Stream("127.0.0.1", self.rtp_port, 0, "sendrecv", _FORMATS, {PT_EVENT: "0-15"}, 20)
-        return sdp.write(offer_answer.offer(stream, "127.0.0.1", self.rtp_port), "1", 1)
+        return sdp.write(offer_answer.offer(stream, stream.layout, (), "127.0.0.1", self.rtp_port), "1", 1)
 
     def _hear(self, message: Request | Response) -> None:
         stream = offer_answer.read(sdp.parse(message.body))

@@ -29,6 +29,10 @@ class Stop(Message, frozen=True):
     grace: float
 
 
+class Reload(Message, frozen=True):
+    """Read certificates again; connections that stand keep theirs."""
+
+
 class Ping(Message, frozen=True):
     """Are you there?"""
 
@@ -79,6 +83,8 @@ class OpenCall(Message, frozen=True):
     record: bool
     emergency: bool = False
     """Taken however busy the worker is."""
+    guard_keys: int = 0
+    """Keys after which passthrough ends; 0: never."""
 
 
 class Opened(Message, frozen=True):
@@ -104,6 +110,13 @@ class LegMedia(Message, frozen=True):
     send: dict[str, int]
     ptime: int
     control_port: int
+    suite: str = ""
+    own_key: bytes = b""
+    peer_key: bytes = b""
+    """SRTP: suite and master keys with salts (RFC 4568); none where the leg is plain."""
+
+    def __repr__(self) -> str:
+        return f"LegMedia({self.host!r}, {self.port})"
 
 
 class UpdateCall(Message, frozen=True):
@@ -255,8 +268,8 @@ class StopRecording(Message, frozen=True):
 
 
 Any_ = (
-    Hello | Ready | Stop | Ping | Pong | Counters | OpenCall | Opened | OpenFailed | UpdateCall | SetMode | ModeSet
-    | CloseCall | CallOver | Interrupted | CallState | Arm | Armed | Guard | BeginCapture | Act | CaptureState
+    Hello | Ready | Stop | Reload | Ping | Pong | Counters | OpenCall | Opened | OpenFailed | UpdateCall | SetMode
+    | ModeSet | CloseCall | CallOver | Interrupted | CallState | Arm | Armed | Guard | BeginCapture | Act | CaptureState
     | CaptureEnded | StartRecording | StopRecording
 )  # fmt: skip
 

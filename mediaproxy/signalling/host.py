@@ -1,26 +1,28 @@
-"""The B2BUA's host: two UDP sockets, a timer, and messages to the media workers, the vault and the agent process."""
+"""The B2BUA's host: sockets, a timer, and messages to the media workers, the vault and the agent process."""
 
 from __future__ import annotations
 
 import asyncio
-import re
-import secrets
 import socket
 import time
 from dataclasses import dataclass, field
-from ipaddress import ip_network
 
 from mediaproxy import log
-from mediaproxy.config import Config, endpoint
 from mediaproxy.ipc import messages as m
 from mediaproxy.ipc.channel import Channel
 from mediaproxy.ipc.key import INFO, Key, KeySender
 from mediaproxy.ipc.process import Process
-from sip.b2bua.events import CallChanged, KeyReceived, LegMedia, MediaAgreed, MediaWanted
-from sip.b2bua.pair import B2bua
-from sip.b2bua.peers import AGENT, TRUNK, Peer, Route
-from sip.headers.via import Endpoint
+from mediaproxy.signalling import neighbours
+from mediaproxy.signalling.ladder import Ladder
+from mediaproxy.signalling.names import Names
+from mediaproxy.signalling.records import Records as CallRecords
+from mediaproxy.signalling.records import Story
+from mediaproxy.signalling.streams import Streams
+from sip.b2bua.events import CallChanged, GuardWanted, KeyReceived, LegMedia, MediaAgreed, MediaWanted
+from sip.b2bua.peers import AGENT, TRUNK
+from sip.hop import UDP, Hop
 from sip.limits import MESSAGE_BYTES
+from sip.transaction import Outgoing
 
 BURST = 64
 """Datagrams read from one socket before the loop looks elsewhere."""
@@ -33,12 +35,15 @@ class Record:
     call: str
     worker: Channel
     opened: m.OpenCall
+    story: Story
     untried: list[Channel] = field(default_factory=list)
     """Workers that have not yet refused the call."""
     ports: tuple[int, int] | None = None
     agreed: m.UpdateCall | None = None
     mode: str = "guarded"
     capture: int = 0
+    passed: int = 0
+    """Keys that went on in signalling while the call was in passthrough."""
     last: m.CallState | None = None
 
 
@@ -51,34 +56,42 @@ class Host:
         self._agent, self._vault = process.channels["agent"], process.channels["vault"]
         self._keys = KeySender(process.channels["vault-keys"])
         self._workers = [c for name, c in process.channels.items() if name.startswith("media")]
-        self._sockets = {side: socket.socket(fileno=fd) for side, fd in process.sockets.items()}
+        taken = {name: socket.socket(fileno=fd) for name, fd in process.sockets.items()}
+        self._sockets = {side: taken.pop(side) for side in (TRUNK, AGENT)}
+        self._listening = taken
         self._buffer = bytearray(MESSAGE_BYTES + 1)
-        peers = {peer.name: peer for peer in config.peers}
-        self._rtp = {name: (peer.rtp, peer.rtp_network) for name, peer in peers.items()}
-        modes = {route.name: route.mode for route in config.routes}
-        self._record_routes = {route.name for route in config.routes if route.record}
-        self._emergency_routes = {route.name for route in config.routes if route.emergency}
-        self._b2bua = B2bua(
-            tuple(_peer(peer.name, peer.side, peer.address, peer.sources) for peer in config.peers),
-            tuple(Route(r.name, r.origin, r.target, re.compile(r.users)) for r in config.routes),
-            {side: _advertised(config, side) for side in (TRUNK, AGENT)},
-            lambda: secrets.token_hex(16),
-            lambda route: modes[route.name],
-            config.api.correlation_header,
-        )
+        self._routes = {route.name: route for route in config.routes}
+        self._rtp = {peer.name: (peer.rtp, peer.rtp_network) for peer in config.peers}
+        self._b2bua = neighbours.b2bua(config)
+        self._core = self._b2bua.core
+        self._streams = Streams(config, self._from_stream, self._b2bua.admits, self._unsent)
+        self._names = Names(config.peers, config.dns.servers, self._found)
+        self._ladder = Ladder(self._core)
+        self._cdr = CallRecords(config.cdr.file)
         self._records: dict[str, Record] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._stopped = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
         self._counters = {"calls_total": 0.0, "unsent": 0.0, "bugs": 0.0, "shed": 0.0}
 
     async def run(self) -> None:
         """Work until told to stop and all calls have ended."""
         loop = asyncio.get_running_loop()
+        self._tasks = [*self._names.start(), loop.create_task(self._streams.ping())]
         for side, sock in self._sockets.items():
             sock.setblocking(False)
             loop.add_reader(sock.fileno(), self._datagrams, side, sock)
+        for name, sock in self._listening.items():
+            sock.setblocking(False)
+            side, _, transport = name.partition("-")
+            if transport:
+                await self._streams.listen(side, transport.upper(), sock)
+            else:
+                await self._ladder.listen(sock)
         for channel in (*self._workers, self._agent, self._vault, self._process.supervisor):
             loop.add_reader(channel.fileno(), self._messages, channel)
+        self._b2bua.start(time.monotonic())
+        self._after()
         self._process.begin()
         await self._stopped.wait()
 
@@ -92,13 +105,35 @@ class Host:
                 break
             datagram = self._buffer[:size]
             self._buffer[:size] = bytes(size)
-            try:
-                self._b2bua.receive_datagram(datagram, side, source[:2], time.monotonic())
-            except Exception as error:  # a bug: this datagram is lost, the calls go on
-                self._bug(error)
-            finally:
-                datagram[:] = bytes(size)  # an INFO may hold a key
+            self._receive(datagram, side, Hop(source[0], source[1]))
         self._after()
+
+    def _from_stream(self, message: bytearray, side: str, source: Hop) -> None:
+        self._receive(message, side, source)
+        self._after()
+
+    def _receive(self, message: bytearray, side: str, source: Hop) -> None:
+        try:
+            known = self._b2bua.receive(message, side, source, time.monotonic())
+            if known and self._ladder.watched:
+                self._ladder.show(message, side, "in", source)
+        except Exception as error:  # a bug: this message is lost, the calls go on
+            self._bug(error)
+        finally:
+            message[:] = bytes(len(message))  # an INFO may hold a key
+
+    def _unsent(self, outgoing: Outgoing) -> None:
+        self._counters["unsent"] += 1
+        try:
+            self._b2bua.unsent(outgoing, time.monotonic())
+        except Exception as error:
+            self._bug(error)
+        asyncio.get_running_loop().call_soon(self._after)
+
+    def _found(self, peer: str, hops: list[Hop]) -> None:
+        known = self._core.peer(peer)
+        if known is not None:
+            known.hops = hops
 
     def _on_timer(self) -> None:
         try:
@@ -121,20 +156,32 @@ class Host:
                 self._agree(event)
             elif isinstance(event, CallChanged):
                 self._changed(event)
+            elif isinstance(event, GuardWanted):
+                self._end_passthrough(event.call, event.reason)
             else:
                 self._key(event)
-        for datagram in self._b2bua.outgoing:
-            try:
-                self._sockets[datagram.side].sendto(datagram.data, datagram.to)
-            except OSError:
-                self._counters["unsent"] += 1
-        self._b2bua.outgoing.clear()
+        while self._b2bua.outgoing:
+            self._send(self._b2bua.outgoing.pop(0))
         when = self._b2bua.get_timer()
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_at(when, self._on_timer) if when is not None else None
-        if self._b2bua.stopping and not self._b2bua.calls:
+        if self._timer is None or self._timer.when() != when:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = asyncio.get_running_loop().call_at(when, self._on_timer) if when is not None else None
+        if self._core.stopping and not self._b2bua.calls:
             asyncio.get_running_loop().call_later(0.6, self._stopped.set)  # one repetition of a lost BYE
+
+    def _send(self, outgoing: Outgoing) -> None:
+        if self._ladder.watched:
+            self._ladder.show(outgoing.data, outgoing.side, "out", outgoing.to)
+        if outgoing.to.transport != UDP:
+            self._streams.send(outgoing)
+            return
+        try:
+            self._sockets[outgoing.side].sendto(outgoing.data, outgoing.to[:2])
+        except BlockingIOError:  # no room: it will be repeated
+            self._counters["unsent"] += 1
+        except OSError:
+            self._unsent(outgoing)
 
     def _open(self, event: MediaWanted) -> None:
         call = self._b2bua.calls.get(event.call)
@@ -149,14 +196,10 @@ class Host:
             m.LegSetup(leg.peer.side, self._config.side(leg.peer.side).rtp_address, *self._rtp[leg.peer.name])
             for leg in call.legs
         ]
-        for leg in call.legs:
-            side = self._config.side(leg.peer.side)
-            leg.host = side.rtp_advertise or side.rtp_address
-        record_it = call.route.name in self._record_routes
-        emergency = call.route.name in self._emergency_routes
-        opened = m.OpenCall(call.id, (legs[0], legs[1]), call.mode, record_it, emergency)
+        route = self._routes[call.route.name]
+        opened = m.OpenCall(call.id, (legs[0], legs[1]), call.mode, route.record, route.emergency, route.guard_keys)
         untried = [channel for channel in self._workers if channel is not worker]
-        record = Record(call.id, worker, opened, untried, mode=call.mode)
+        record = Record(call.id, worker, opened, Story(time.time(), modes=[call.mode]), untried, mode=call.mode)
         self._records[call.id] = record
         self._tell(record, "opening")
         if not worker.send(opened):
@@ -172,17 +215,31 @@ class Host:
         record = self._records.get(event.call)
         if record is None:
             return
-        self._tell(record, event.state)
+        if event.state == "answered":
+            record.story.answered = time.time()
+        elif event.state == "changed":
+            record.story.transfers += 1
+        self._tell(record, event.state if event.state != "changed" else "")
         if event.state == "ended":
             record.worker.send(m.CloseCall(event.call))
             if record.capture:
                 self._vault.send(m.Act(record.capture, "call-ended"))
             del self._records[event.call]
+            if event.ended is not None:
+                self._cdr.write(event.ended, record.story, event.reason, event.status)
         log.get().info("call", call=event.call, state=event.state, reason=event.reason)
 
     def _key(self, event: KeyReceived) -> None:
         record = self._records.get(event.call)
-        if record is None or record.mode != "armed":
+        if record is None:
+            return
+        if event.passed:
+            record.passed += 1
+            limit = self._routes[record.last.route].guard_keys if record.last is not None else 0
+            if 0 < limit <= record.passed:
+                self._end_passthrough(event.call, "keys")
+            return
+        if record.mode != "armed":
             return
         if not self._keys.send(Key(record.capture, int(time.monotonic() * 1000), event.event, INFO)):
             self._seal(record, "vault-full")
@@ -218,10 +275,19 @@ class Host:
         elif isinstance(message, m.Hello):
             self._restarted(channel)
         elif isinstance(message, m.Ping):
-            counters = {name: float(value) for name, value in self._b2bua.counters.items()}
-            channel.send(m.Pong(counters | self._counters | {"calls": float(len(self._b2bua.calls))}))
+            channel.send(m.Pong(self._count()))
+        elif isinstance(message, m.Reload):
+            self._streams.reload()
+            self._cdr.reopen()
         elif isinstance(message, m.Stop):
             self._stop(message, now)
+
+    def _count(self) -> dict[str, float]:
+        counters = {name: float(value) for name, value in self._b2bua.counters.items()}
+        counters["strangers"] += self._streams.strangers
+        counters["malformed"] += self._streams.malformed
+        now = {"calls": len(self._b2bua.calls), "connections": len(self._streams), "down": len(self._core.down)}
+        return counters | self._counters | {name: float(value) for name, value in now.items()}
 
     def _opened(self, message: m.Opened, now: float) -> None:
         record = self._records.get(message.call)
@@ -233,7 +299,15 @@ class Host:
             if record.agreed is not None:
                 record.worker.send(record.agreed)
         else:
-            self._b2bua.media_opened(message.call, message.ports, now)
+            call = self._b2bua.calls.get(message.call)
+            if call is not None:
+                hosts = [self._advertised(leg.peer.side) for leg in call.legs]
+                places = (hosts[0], message.ports[0]), (hosts[1], message.ports[1])
+                self._b2bua.media_opened(message.call, places, now)
+
+    def _advertised(self, side: str) -> str:
+        own = self._config.side(side)
+        return own.rtp_advertise or own.rtp_address
 
     def _not_opened(self, message: m.OpenFailed, now: float) -> None:
         """A worker has no room: the next one is asked, and when none is left the call is refused."""
@@ -257,6 +331,9 @@ class Host:
         call = self._b2bua.calls.get(message.call)
         if call is not None:
             call.mode = message.mode
+            call.capturing = bool(record.capture) and message.mode != "guarded"
+        if record.story.modes[-1] != message.mode:
+            record.story.modes.append(message.mode)
         if message.mode == "sealed" and record.capture:
             self._vault.send(m.Act(record.capture, "sealed"))
             record.capture = 0
@@ -270,6 +347,10 @@ class Host:
             self._agent.send(m.Armed(message.call, message.capture, False))
             return
         record.capture = message.capture
+        record.story.captures += 1
+        call = self._b2bua.calls.get(message.call)
+        if call is not None:
+            call.capturing = True
         record.worker.send(m.SetMode(message.call, "armed", message.capture))
 
     def _disarm(self, capture: int) -> None:
@@ -284,6 +365,17 @@ class Host:
             record.worker.send(m.SetMode(message.call, "released" if message.release else "guarded"))
             if message.release and record.capture:  # it was interrupted, and goes on
                 record.worker.send(m.SetMode(message.call, "armed", record.capture))
+
+    def _end_passthrough(self, call: str, reason: str) -> None:
+        """The way back is barred: what comes next is masked."""
+        record = self._records.get(call)
+        if record is not None and record.mode == "passthrough":
+            record.mode = "guarded"
+            known = self._b2bua.calls.get(call)
+            if known is not None and known.mode == "passthrough":
+                known.mode = "guarded"
+            record.worker.send(m.SetMode(call, "guarded"))
+            log.get().info("passthrough-ended", call=call, reason=reason)
 
     def _seal(self, record: Record, reason: str) -> None:
         record.worker.send(m.SetMode(record.call, "sealed", record.capture))
@@ -327,7 +419,7 @@ class Host:
         log.get().warning("media-reopened", call=record.call, mode=record.mode)
 
     def _stop(self, message: m.Stop, now: float) -> None:
-        self._b2bua.stopping = True
+        self._b2bua.stop()
         if message.grace <= 0:
             for call_id in list(self._b2bua.calls):
                 self._b2bua.hang_up(call_id, "stopped", now)
@@ -339,7 +431,7 @@ class Host:
             record.last = m.CallState(
                 call.id, state or (record.last.state if record.last else "opening"), record.mode,
                 "inbound" if call.agent_leg == 1 else "outbound", call.number, call.correlation,
-                (call.legs[0].dialog.call_id, call.legs[1].dialog.call_id), call.route.name, call.began, record.capture,
+                call.call_ids, call.route.name, call.began, record.capture,
             )  # fmt: skip
         elif record.last is not None:
             last = record.last
@@ -351,16 +443,7 @@ class Host:
             self._agent.send(record.last)
 
 
-def _peer(name: str, side: str, address: str, sources: tuple[str, ...]) -> Peer:
-    at = endpoint(address, "peer.address")
-    return Peer(name, side, at, tuple(ip_network(source) for source in sources or (at[0],)))
-
-
-def _advertised(config: Config, side: str) -> Endpoint:
-    own = config.side(side)
-    return endpoint(own.sip_advertise or own.sip_listen, f"{side}.sip_listen")
-
-
 def _leg_media(leg: LegMedia) -> m.LegMedia:
     host, port = leg.remote if leg.remote is not None else ("", 0)
-    return m.LegMedia(host, port, leg.receive, leg.send, leg.ptime, leg.control_port)
+    suite, own, theirs = leg.keys or ("", b"", b"")
+    return m.LegMedia(host, port, leg.receive, leg.send, leg.ptime, leg.control_port, suite, own, theirs)

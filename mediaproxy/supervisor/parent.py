@@ -15,11 +15,11 @@ from pathlib import Path
 import msgspec
 
 from mediaproxy import __version__, hardening, log
-from mediaproxy.config import Config, endpoint
-from mediaproxy.errors import ConfigError
+from mediaproxy.config import Config
 from mediaproxy.ipc import channel as ipc
 from mediaproxy.ipc import messages as m
-from mediaproxy.supervisor import plan
+from mediaproxy.supervisor import plan, sockets
+from mediaproxy.supervisor.sockets import StartError
 
 PING = 1.0
 SILENT = 8.0
@@ -31,10 +31,6 @@ ENVIRONMENT = ("PATH", "LANG", "TZ", "HOME", "PYTHONPATH", "FLATTONE_PURE")
 """What a child may know of the environment."""
 LAST_WORDS = 5.0
 """Seconds that a process has to finish once told to."""
-
-
-class StartError(Exception):
-    """Flattone could not start; the text says why."""
 
 
 @dataclass(slots=True)
@@ -61,7 +57,7 @@ class Supervisor:
             config, media=msgspec.structs.replace(config.media, workers=plan.workers(config))
         )
         self._plan = plan.make(self._config)
-        self._sockets = listen(self._config)
+        self._sockets = sockets.listen(self._config)
         self._ends: dict[str, dict[str, socket.socket]] = {role.name: {} for role in self._plan.roles}
         for left, left_name, right, right_name in self._plan.links:
             self._ends[left][left_name], self._ends[right][right_name] = ipc.pair()
@@ -83,7 +79,7 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal)
-        loop.add_signal_handler(signal.SIGHUP, lambda: None)  # a terminal that closes ends no calls
+        loop.add_signal_handler(signal.SIGHUP, self._on_hang_up)
         if hardening.swap_is_on():
             log.get().warning("swap-is-on", warning="memory with keyed digits may reach a disk")
         for child in self._children.values():
@@ -117,6 +113,10 @@ class Supervisor:
             self._children["signalling"].channel.send(m.Stop(0.0))
         self._stopping = True
         self._told.set()
+
+    def _on_hang_up(self) -> None:
+        """New certificates and a new file of call records; a terminal that closes ends no calls."""
+        self._children["signalling"].channel.send(m.Reload())
 
     async def _start(self, child: Child) -> None:
         name = child.role.name
@@ -218,42 +218,6 @@ class Supervisor:
             if child.process is not None and child.process.returncode is None:
                 _kill(child.process, signal.SIGKILL)
                 await child.process.wait()
-
-
-def listen(config: Config) -> dict[str, socket.socket]:
-    """Bind every socket that is listened on. Raises StartError that names the setting."""
-    wanted = {
-        "trunk": ("trunk.sip_listen", config.trunk.sip_listen, socket.SOCK_DGRAM),
-        "agent": ("agent.sip_listen", config.agent.sip_listen, socket.SOCK_DGRAM),
-        "api": ("api.listen", config.api.listen, socket.SOCK_STREAM),
-    }
-    for setting, host in (("trunk", config.trunk.rtp_address), ("agent", config.agent.rtp_address)):
-        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            try:
-                probe.bind((host, 0))
-            except OSError as error:
-                raise StartError(f"{setting}.rtp_address: {host} cannot be bound ({error.strerror})") from None
-    sockets: dict[str, socket.socket] = {}
-    for name, (setting, text, kind) in wanted.items():
-        try:
-            at = endpoint(text, setting)
-        except ConfigError as error:
-            raise StartError(str(error)) from None
-        sock = socket.socket(socket.AF_INET6 if ":" in at[0] else socket.AF_INET, kind)
-        try:
-            if kind == socket.SOCK_STREAM:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            else:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 21)
-            sock.bind(at)
-            if kind == socket.SOCK_STREAM:
-                sock.listen(128)
-        except OSError as error:
-            for other in (sock, *sockets.values()):
-                other.close()
-            raise StartError(f"{setting}: {text} cannot be bound ({error.strerror})") from None
-        sockets[name] = sock
-    return sockets
 
 
 def _resident_mb(pid: int) -> float:

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass, field
 
 from mediaproxy.config import Config
+from mediaproxy.supervisor import sockets
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ def make(config: Config) -> Plan:
         Role("recording", "mediaproxy.recording"),
         *(Role(name, "mediaproxy.media", memory=("egress",), limit=config.media.memory_limit_mb) for name in media),
         Role("agent", "mediaproxy.agent", ("api",)),
-        Role("signalling", "mediaproxy.signalling", ("trunk", "agent")),
+        Role("signalling", "mediaproxy.signalling", tuple(name for name in sockets.wanted(config) if name != "api")),
     )
     links = [
         ("signalling", "agent", "agent", "signalling"),

@@ -1,38 +1,52 @@
-"""One call: two legs, the INVITE on its way between them, and what offer and answer have said so far."""
+"""One call: two legs, the early dialogs of its INVITE, and what is on its way between them."""
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 
-from sip import offer_answer, sdp
-from sip.b2bua.events import LegMedia, MediaAgreed
+from sip.b2bua.events import MediaAgreed
+from sip.b2bua.negotiation import End, Negotiation
 from sip.b2bua.peers import AGENT, Peer, Route
 from sip.dialog import Dialog
-from sip.message import Message, Response
-from sip.offer_answer import Stream
+from sip.digest import Challenge
+from sip.hop import Hop
+from sip.message import Request, Response
+from sip.session_timer import SessionTimer
 from sip.transaction import ClientTransaction, ServerTransaction
 
 
 @dataclass(slots=True)
 class Leg:
-    """One side of a call. host: the address that the box advertises to this side."""
+    """One side of a call. hops: where its INVITE may still be sent; allow: methods that the peer has said it knows;
+    timer: the session timer of its dialog."""
 
     peer: Peer
-    host: str
-    dialog: Dialog
-    port: int = 0
-    session: str = ""
-    version: int = 0
-    described: bytes = b""
+    hops: list[Hop] = field(default_factory=list)
+    allow: frozenset[str] = frozenset()
+    timer: SessionTimer | None = None
 
-    def describe(self, description: sdp.Sdp) -> bytes:
-        """The SDP for this leg's peer; the version counts changes (RFC 3264 section 8)."""
-        body = sdp.write(description, self.session, self.version)
-        if body != self.described:
-            self.version += 1
-            body = sdp.write(description, self.session, self.version)
-            self.described = body
-        return body
+
+@dataclass(slots=True)
+class Fork:
+    """An early dialog of the called leg and the one of the calling leg that stands for it: one each for every tag that
+    answers (RFC 3261 section 12.1); the one that is answered becomes the call's."""
+
+    dialogs: list[Dialog]
+    media: Negotiation
+    heard: int = -1
+    """RSeq of the last reliable provisional answer that came."""
+
+
+@dataclass(slots=True)
+class Provisional:
+    """A reliable provisional answer on its way to the calling leg, until its PRACK: `number` is its RSeq there; `asked`
+    is what the called leg wants acknowledged (RSeq, CSeq), None where it asked for nothing."""
+
+    fork: Fork
+    response: Response
+    number: int
+    asked: tuple[int, int] | None
 
 
 @dataclass(slots=True)
@@ -42,20 +56,42 @@ class Exchange:
     call: Call
     source: int
     server: ServerTransaction
+    fork: Fork
     client: ClientTransaction | None = None
-    answer: Response | None = None
-    """The 2xx, until its ACK has passed."""
+    accepted: Fork | None = None
+    """The dialog whose 2xx has passed, until its ACK has."""
     ack: bytes = b""
+    offer_came: bool = False
+    """The INVITE held an offer."""
+    settled: bool = False
+    """Offer and answer of this INVITE are through."""
+    reliable: bool = False
+    """The calling leg can take reliable provisional answers; `insists`: it wants no other."""
+    insists: bool = False
+    waiting: deque[Provisional] = field(default_factory=deque)
+    """Reliable provisional answers, the first of which has been sent."""
+    last_number: int = 0
+    final: tuple[Fork, Response] | None = None
+    """A 2xx that waits for the PRACK of what came before it (RFC 3262 section 3)."""
     provisionals: int = 0
+    attempts: int = 0
+    """How often it was sent anew: with credentials, or with a longer session."""
+    challenge: Challenge | None = None
+    here: bool = False
+    """Answered by this box, without the other leg."""
 
 
 @dataclass(slots=True)
 class Passing:
-    """Another request on its way from leg `source` to the other one."""
+    """Another request on its way from leg `source` to the other one. offer: it holds one."""
 
     call: Call
     source: int
     server: ServerTransaction
+    fork: Fork
+    offer: bool = False
+    attempts: int = 0
+    challenge: Challenge | None = None
 
 
 @dataclass(slots=True)
@@ -64,18 +100,32 @@ class Call:
 
     id: str
     route: Route
-    legs: tuple[Leg, Leg]
+    legs: list[Leg]
+    fork: Fork
     mode: str
+    caller: str
     number: str
     """The agent's extension: the user that was called or that calls."""
     correlation: str
     began: float
+    forks: list[Fork] = field(default_factory=list)
     exchange: Exchange | None = None
     state: str = "opening"
-    offered: tuple[int, Stream] | None = None
-    streams: list[Stream | None] = field(default_factory=lambda: [None, None])
-    common: dict[int, str] = field(default_factory=dict)
     passing: int = 0
+    """Requests that have been passed on and not yet answered."""
+    pressed: tuple[int, ...] = field(default=(), repr=False)
+    """A key of a NOTIFY whose end is still to come."""
+    transfer: object = None
+    """A transfer that is being carried out."""
+    capturing: bool = False
+    """A capture is armed or about to be: what moves media is answered here."""
+    waiting: bool = False
+    """A re-INVITE of this box's own is on its way."""
+    owed: set[int] = field(default_factory=set)
+    """Legs to which an offer of this box's is still to be sent."""
+    called: str = ""
+    identity: list[tuple[str, str]] = field(default_factory=list)
+    """Headers that name the caller."""
 
     @property
     def ended(self) -> bool:
@@ -85,32 +135,30 @@ class Call:
     def agent_leg(self) -> int:
         return 0 if self.legs[0].peer.side == AGENT else 1
 
-    def pass_sdp(self, source: int, message: Message, final: bool) -> tuple[bytes, bool]:
-        """Take the description in `message` from leg `source`; return the one for the other leg and whether media
-        is now agreed. Raises PeerError (488). `final`: an answer here settles the offer (not so in an 18x)."""
-        stream = offer_answer.read(sdp.parse(message.body))
-        other = self.legs[1 - source]
-        if self.offered is None or self.offered[0] == source:
-            self.offered = (source, stream)
-            return other.describe(offer_answer.offer(stream, other.host, other.port)), False
-        offered = self.offered[1]
-        body = other.describe(offer_answer.answer(stream, offered, other.host, other.port))
-        accepted = set(stream.formats.values())
-        self.common = {pt: encoding for pt, encoding in offered.formats.items() if encoding in accepted}
-        self.streams[source], self.streams[1 - source] = stream, offered
-        if final:
-            self.offered = None
-        return body, True
+    @property
+    def call_ids(self) -> tuple[str, str]:
+        """Call-ID of each leg."""
+        return self.fork.dialogs[0].call_id, self.fork.dialogs[1].call_id
 
-    def agreed(self) -> MediaAgreed:
+    @property
+    def armed(self) -> bool:
+        """Whether keys are being captured, or were until something went wrong."""
+        return self.mode in ("armed", "sealed")
+
+    def ends(self, index: int) -> list[End]:
+        """The media half of leg `index` in every early dialog."""
+        return [fork.media.ends[index] for fork in self.forks]
+
+    def agreed(self, fork: Fork | None = None) -> MediaAgreed:
         """What the media worker needs to know."""
-        return MediaAgreed(self.id, (self._media(0), self._media(1)))
+        media = (fork or self.fork).media
+        return MediaAgreed(self.id, (media.media(0), media.media(1)))
 
-    def _media(self, index: int) -> LegMedia:
-        stream = self.streams[index]
-        if stream is None:
-            return LegMedia(None)
-        held = stream.address in offer_answer.HELD
-        send = {encoding: pt for pt, encoding in reversed(stream.formats.items())}
-        remote = None if held else (stream.address, stream.port)
-        return LegMedia(remote, dict(self.common), send, stream.ptime or 20, stream.rtcp_port)
+    def find(self, index: int, message: Request | Response, mine: str) -> Fork | None:
+        """The dialog of leg `index` in which `message` came: `mine` is this box's tag in it."""
+        theirs = message.from_.tag if isinstance(message, Request) else message.to.tag
+        for fork in self.forks:
+            dialog = fork.dialogs[index]
+            if dialog.local.tag == mine and dialog.remote.tag in ("", theirs):
+                return fork
+        return None

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from sip.headers.via import Endpoint
+from sip.hop import Endpoint
+
+if TYPE_CHECKING:
+    from sip.b2bua.call import Call
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +22,7 @@ class MediaWanted:
 @dataclass(frozen=True, slots=True)
 class LegMedia:
     """remote: where this leg's audio goes, None while held; receive: encoding by payload type that may come in;
-    send: payload type by encoding that goes out."""
+    send: payload type by encoding that goes out; keys: (suite, own key, peer's key) where it is SRTP."""
 
     remote: Endpoint | None
     receive: dict[int, str] = field(default_factory=dict)
@@ -26,6 +30,7 @@ class LegMedia:
     ptime: int = 20
     control_port: int = 0
     """Where RTCP goes."""
+    keys: tuple[str, bytes, bytes] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,19 +43,33 @@ class MediaAgreed:
 
 @dataclass(frozen=True, slots=True)
 class CallChanged:
-    """The call is now `state`: ringing, answered or ended. `reason` is from a closed list, never a peer's text."""
+    """The call is now `state`: ringing, answered, changed or ended. `reason` is from a closed list, never a peer's
+    text; `status` the last answer of the called leg."""
 
     call: str
     state: str
     reason: str = ""
+    status: int = 0
+    ended: Call | None = field(default=None, repr=False)
+    """The call itself, once it has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class GuardWanted:
+    """Passthrough ends: the agent has been reached. `reason`: answer, transfer, header."""
+
+    call: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class KeyReceived:
-    """The trunk side sent a key in signalling; `event` is its telephone-event code."""
+    """The trunk side sent a key in signalling; `event` is its telephone-event code. `passed`: it went on to the agent
+    side, since the call is in passthrough."""
 
     call: str
     event: int = field(repr=False)
+    passed: bool = False
 
 
-Event = MediaWanted | MediaAgreed | CallChanged | KeyReceived
+Event = MediaWanted | MediaAgreed | CallChanged | GuardWanted | KeyReceived

@@ -5,6 +5,8 @@ from __future__ import annotations
 from sip.errors import PeerError
 from sip.message import Response, head
 
+_LONGEST_CSEQ = 64
+
 
 def answer_unread(data: bytes | bytearray, status: int) -> Response | None:
     """The refusal of the request in `data`, or None where it does not say to whom. No octet of a body is looked at."""
@@ -29,13 +31,13 @@ def refusal(text: bytes, status: int) -> Response | None:
     answer = Response([], bytearray(), status, "Bad Request" if status == 400 else "Refused")
     for proper, short in (("Via", "v"), ("From", "f"), ("To", "t"), ("Call-ID", "i"), ("CSeq", "")):
         values = wanted[proper.lower().encode()] + wanted.get(short.encode(), [])
-        if len(values) < 1:
+        if len(values) < 1 or (proper == "CSeq" and len(values[0]) > _LONGEST_CSEQ):
             return None
         answer.headers += [
             (proper, value.decode("utf-8", "surrogateescape")) for value in (values if proper == "Via" else values[:1])
         ]
     try:
-        _ = answer.via, answer.cseq
+        _ = answer.via
     except PeerError:
         return None
     return answer

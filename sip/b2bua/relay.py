@@ -1,33 +1,109 @@
-"""Which headers pass from one leg to the other: all but those that belong to a hop, a dialog or the box itself."""
+"""Which headers and bodies pass from one leg to the other: all but those that belong to a hop, a dialog or the box."""
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
-from sip.message import Message, canonical
+from sip import multipart
+from sip.b2bua.peers import Peer
+from sip.errors import PeerError
+from sip.message import Message, Request, canonical
 
-ALLOW: Final = "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, MESSAGE"
+SDP: Final = "application/sdp"
+ALLOW: Final = "INVITE, ACK, BYE, CANCEL, OPTIONS, PRACK, UPDATE, INFO, MESSAGE, NOTIFY, SUBSCRIBE, REFER"
 METHODS: Final = frozenset(ALLOW.split(", "))
+TAGS: Final = frozenset({"100rel", "timer", "replaces"})
+"""Option tags that this box knows, whatever the far side does."""
+HARMLESS: Final = frozenset({"application/media_control+xml"})
+"""Bodies of INFO that pass to the agent side: picture requests (RFC 5168)."""
 _OWN = frozenset(
     {
         "via", "route", "record-route", "contact", "max-forwards", "call-id", "cseq", "from", "to", "content-length",
-        "content-type", "supported", "require", "proxy-require", "allow", "allow-events", "unsupported",
-        "session-expires", "min-se", "rseq", "rack", "server", "user-agent", "path", "service-route", "replaces",
+        "content-type", "supported", "require", "proxy-require", "allow", "unsupported", "session-expires", "min-se",
+        "rseq", "rack", "server", "user-agent", "path", "service-route", "replaces", "refer-to", "refer-sub",
+        "content-disposition", "content-encoding", "mime-version",
     }
 )  # fmt: skip
 """Set anew a hop or a leg (RFC 7092 section 3); option tags are what this box supports, not what the peer does."""
+_NAMING = frozenset(
+    {"p-asserted-identity", "p-preferred-identity", "remote-party-id", "diversion", "history-info", "referred-by"}
+)
+_AT_ADDRESS = re.compile(r"@(?:\d{1,3}(?:\.\d{1,3}){3}|\[[0-9A-Fa-f:.]+\])(?::\d+)?")
+_OF_THE_BODY = ("Content-Disposition", "Content-Encoding", "MIME-Version")
 
 
-def carry(source: Message, target: Message, without: str = "") -> None:
-    """Append to `target` every header of `source` that passes, in order; `without` names one more that does not."""
+def carry(source: Message, target: Message, peer: Peer, host: str, without: str = "") -> None:
+    """Append to `target`, which goes to `peer`, every header of `source` that passes, in order.
+
+    host: this box's address towards the peer, for what names others; without: one more header that does not pass.
+    """
     held = without.lower()
-    for name, value in source.headers:
-        key = canonical(name)
-        if key not in _OWN and key != held:
-            target.headers.append((name, value))
+    headers = [(name, value) for name, value in source.headers if (key := canonical(name)) not in _OWN and key != held]
+    if peer.hide_topology:
+        headers = [(name, hide(value, host) if canonical(name) in _NAMING else value) for name, value in headers]
+    target.headers += headers
+
+
+def hide(value: str, host: str) -> str:
+    """`value` with this box's address in the place of any other address after an @."""
+    return _AT_ADDRESS.sub(f"@{host}", value)
+
+
+def rule(message: Message, peer: Peer) -> None:
+    """Apply the peer's policy to a message that is about to go to it."""
+    for rule in peer.rules:
+        if rule.action == "strip":
+            message.remove(rule.name)
+        elif rule.action == "set":
+            message.set(rule.name, rule.value)
+        elif rule.matches is not None:
+            wanted = rule.name.lower()
+            message.headers = [
+                (name, rule.matches.sub(rule.value, value) if canonical(name) == wanted else value)
+                for name, value in message.headers
+            ]
 
 
 def carry_body(source: Message, target: Message) -> None:
     """Hand on the body with its type as it came."""
     if source.body:
         target.put_body(source.get("Content-Type") or "application/octet-stream", source.body)
+        for name in _OF_THE_BODY:
+            for value in source.lines(name):
+                target.headers.append((name, value))
+
+
+def description(message: Message) -> bytearray | None:
+    """The session description in a body, alone or as a part of several (RFC 5621); None where there is none.
+
+    Raises PeerError (415) where it is packed in a way that cannot be rebuilt.
+    """
+    kind = message.content_type
+    if kind == SDP:
+        if (message.get("Content-Encoding") or "identity").strip().lower() != "identity":
+            raise PeerError("SDP is encoded", 415)
+        return message.body
+    if kind.startswith("multipart/"):
+        parts = multipart.split(message.get("Content-Type") or "", message.body)
+        return next((part.body for part in parts if part.content_type == SDP), None)
+    return None
+
+
+def put_description(source: Message, target: Message, body: bytes, others: bool) -> None:
+    """Give `target` the description `body` where `source` has one; `others`: its other parts pass."""
+    if not source.content_type.startswith("multipart/") or not others:
+        target.put_body(SDP, body)
+        return
+    kind = source.get("Content-Type") or ""
+    parts = multipart.split(kind, source.body)
+    for part in parts:
+        if part.content_type == SDP:
+            part.body[:] = body
+    target.put_body(kind, multipart.join(kind, parts))
+    target.headers += [("MIME-Version", value) for value in source.lines("MIME-Version")]
+
+
+def unsupported(request: Request) -> list[str]:
+    """Option tags that the request insists on and this box does not know."""
+    return sorted((request.tokens("Require") | request.tokens("Proxy-Require")) - TAGS)

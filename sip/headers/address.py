@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 from sip.errors import PeerError
 from sip.headers import params as p
+
+_TOKENS = re.compile(r"[A-Za-z0-9.!%*_+`'~ \t-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,8 @@ class Address:
 
     def __str__(self) -> str:
         display = f"{self.display} " if self.display else ""
+        if display and not display.startswith('"') and not _TOKENS.fullmatch(display):
+            display = '"' + self.display.replace("\\", "\\\\").replace('"', '\\"') + '" '  # RFC 4475 section 3.1.2.15
         return f"{display}<{self.uri}>{p.render(self.params)}"
 
     @property

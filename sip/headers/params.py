@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
+import re
+
 from sip.errors import PeerError
+
+_CUTS = {separator: re.compile(rf'"(?:[^"\\]|\\.)*"|<[^>]*>|({separator})|["<]', re.DOTALL) for separator in (",", ";")}
+"""What is passed over whole, the separator, and a quote or bracket that does not end."""
 
 
 def split(text: str, separator: str) -> list[str]:
     """Split `text` at `separator` outside quotes and angle brackets. Raises PeerError where a quote does not end."""
-    parts, start, quoted, angled, skip = [], 0, False, False, False
-    for i, c in enumerate(text):
-        if skip:
-            skip = False
-        elif quoted:
-            skip = c == "\\"
-            quoted = c != '"'
-        elif c == '"':
-            quoted = True
-        elif c == "<":
-            angled = True
-        elif c == ">":
-            angled = False
-        elif c == separator and not angled:
-            parts.append(text[start:i].strip())
-            start = i + 1
-    if quoted or angled:
-        raise PeerError("a quote or bracket in a header does not end")
+    if '"' not in text and "<" not in text:
+        return [part.strip() for part in text.split(separator)]
+    parts, start = [], 0
+    for match in _CUTS[separator].finditer(text):
+        if match[1]:
+            parts.append(text[start : match.start()].strip())
+            start = match.end()
+        elif len(match[0]) == 1:
+            raise PeerError("a quote or bracket in a header does not end")
     parts.append(text[start:].strip())
     return parts
 
@@ -43,11 +39,12 @@ def parse(parts: list[str]) -> dict[str, str | None]:
     found: dict[str, str | None] = {}
     for part in parts:
         name, equals, value = part.partition("=")
-        if name.strip():
-            found[name.strip().lower()] = value.strip() if equals else None
+        name = name.strip().lower()
+        if name:
+            found[name] = value.strip() if equals else None
     return found
 
 
 def render(params: dict[str, str | None]) -> str:
     """The text of `params`, each with its semicolon."""
-    return "".join(f";{name}" if value is None else f";{name}={value}" for name, value in params.items())
+    return "".join([f";{name}" if value is None else f";{name}={value}" for name, value in params.items()])

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 
 from sip.errors import PeerError
 from sip.headers import params as p
+from sip.hop import PORTS, UDP, Hop
 
-Endpoint = tuple[str, int]
 MAGIC = "z9hG4bK"
 """Every branch of RFC 3261 starts so (section 8.1.1.7)."""
 _SENT = re.compile(
-    r"SIP\s*/\s*2\.0\s*/\s*(?P<transport>[A-Za-z0-9-]+)\s+"
+    r"SIP\s*/\s*\d\.\d\s*/\s*(?P<transport>[A-Za-z0-9.!%*_+`'~-]+)\s+"
     r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)\s*(?::\s*(?P<port>\d{1,5}))?",
     re.IGNORECASE,
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Via:
     """SIP/2.0/transport host:port;params."""
 
@@ -47,21 +48,23 @@ class Via:
         """The branch, or nothing."""
         return self.params.get("branch") or ""
 
-    @property
+    @cached_property
     def sent_by(self) -> str:
         """host:port as one text, for matching."""
-        return f"{self.host.lower()}:{self.port or 5060}"
+        return f"{self.host.lower()}:{self.port or PORTS.get(self.transport, 5060)}"
 
-    def received_from(self, source: Endpoint) -> Via:
+    def received_from(self, source: Hop) -> Via:
         """With `received` and, where asked for, `rport` filled in (RFC 3581 section 4)."""
         params = dict(self.params)
         if "rport" in params:
-            params["rport"] = str(source[1])
-            params["received"] = source[0]
-        elif self.host != source[0]:
-            params["received"] = source[0]
+            params["rport"] = str(source.port)
+            params["received"] = source.host
+        elif self.host.strip("[]").lower() != source.host:
+            params["received"] = source.host
         return Via(self.transport, self.host, self.port, params)
 
-    def reply_to(self, source: Endpoint) -> Endpoint:
-        """Where the response to a request from `source` goes."""
-        return (source[0], source[1] if "rport" in self.params else self.port or 5060)
+    def reply_to(self, source: Hop) -> Hop:
+        """Where the response to a request from `source` goes: over a stream, back the way it came."""
+        if source.transport != UDP:
+            return source
+        return Hop(source.host, source.port if "rport" in self.params else self.port or 5060)

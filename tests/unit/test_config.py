@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mediaproxy import config
+from mediaproxy import config, config_file
 from mediaproxy.errors import ConfigError
 
 EXAMPLE = Path(__file__).parents[2] / "deploy" / "example.toml"
@@ -27,7 +27,7 @@ def text(tmp_path: Path) -> str:
 def load(tmp_path: Path, text: str) -> config.Config:
     path = tmp_path / "f.toml"
     path.write_text(text)
-    return config.load(str(path))
+    return config_file.load(str(path))
 
 
 def test_the_example_is_true(tmp_path: Path, text: str) -> None:
@@ -95,7 +95,7 @@ def test_the_line_is_the_one_meant_or_none(tmp_path: Path, text: str) -> None:
 
 def test_a_missing_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
-        config.load(str(tmp_path / "none.toml"))
+        config_file.load(str(tmp_path / "none.toml"))
 
 
 def test_no_secret_is_echoed(tmp_path: Path, text: str) -> None:

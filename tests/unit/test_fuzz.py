@@ -16,7 +16,7 @@ import pytest
 from sip import sdp
 from sip.errors import PeerError
 from sip.message import parse
-from tests.fixtures.sipnet import Net
+from tests.fixtures.sipnet import CALLER, Net
 from tests.unit.test_sip_message import INVITE
 
 ROUNDS = int(os.environ.get("FLATTONE_FUZZ", "4000"))
@@ -86,7 +86,7 @@ def test_nothing_leaves_the_b2bua() -> None:
     net.invite()
     seed = INVITE.replace("192.0.2.1:5062", "192.0.2.1").encode()
     for i in range(ROUNDS // 4):
-        net.box.receive_datagram(mutate(seed, rng), "trunk", ("192.0.2.1", 5060), net.now)
+        net.box.receive(mutate(seed, rng), "trunk", CALLER, net.now)
         net.box.outgoing.clear()
         net.box.events.clear()
         if i % 50 == 0:

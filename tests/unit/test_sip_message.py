@@ -8,6 +8,7 @@ from sip import limits, sdp
 from sip.errors import PeerError
 from sip.headers.address import Address
 from sip.headers.via import Via
+from sip.hop import Hop
 from sip.message import Request, Response, parse
 from sip.uri import Uri
 
@@ -122,11 +123,11 @@ def test_addresses_are_written_as_they_were_read(text: str) -> None:
 
 def test_responses_go_where_rfc_3581_says() -> None:
     plain = Via.parse("SIP/2.0/UDP 192.0.2.1:5070;branch=z9hG4bK1")
-    assert plain.reply_to(("203.0.113.5", 4444)) == ("203.0.113.5", 5070)
-    assert str(plain.received_from(("203.0.113.5", 4444))).endswith(";received=203.0.113.5")
+    assert plain.reply_to(Hop("203.0.113.5", 4444)) == Hop("203.0.113.5", 5070)
+    assert str(plain.received_from(Hop("203.0.113.5", 4444))).endswith(";received=203.0.113.5")
     rport = Via.parse("SIP/2.0/UDP 192.0.2.1;branch=z9hG4bK1;rport")
-    assert rport.reply_to(("203.0.113.5", 4444)) == ("203.0.113.5", 4444)
-    assert "rport=4444" in str(rport.received_from(("203.0.113.5", 4444)))
+    assert rport.reply_to(Hop("203.0.113.5", 4444)) == Hop("203.0.113.5", 4444)
+    assert "rport=4444" in str(rport.received_from(Hop("203.0.113.5", 4444)))
 
 
 @settings(max_examples=300, deadline=None)

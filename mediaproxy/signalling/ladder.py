@@ -1,0 +1,125 @@
+"""The far end of `flattone trace`: whoever has opened the socket and said whom to watch is shown that call's messages
+as they pass, by allow-list. Nothing is kept for anybody who is not there."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import time
+from dataclasses import dataclass, field
+
+import msgspec
+
+from sip.b2bua.core import Core
+from sip.errors import PeerError
+from sip.hop import Hop
+from sip.message import Message, Request, parse
+from sip.shown import shown
+from sip.uri import Uri
+
+WATCHERS = 8
+UNSENT_BYTES = 1 << 20
+LINE_BYTES = 512
+
+
+class Wish(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a watcher sends, one line: a call's id, a Call-ID, a number, or "*" for every call."""
+
+    watch: str
+
+
+class Step(msgspec.Struct, frozen=True):
+    """One message that passed. at: seconds since 1970; way: in or out; peer, own: host:port."""
+
+    at: float
+    call: str
+    side: str
+    way: str
+    transport: str
+    peer: tuple[str, int]
+    own: tuple[str, int]
+    text: str
+
+
+@dataclass(slots=True)
+class _Watcher:
+    wish: str
+    writer: asyncio.StreamWriter
+    call_ids: set[str] = field(default_factory=set)
+
+
+class Ladder:
+    """Everyone who watches."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._watchers: list[_Watcher] = []
+        self._encoder = msgspec.json.Encoder()
+
+    @property
+    def watched(self) -> bool:
+        """Whether anybody is there: without, nothing is done for anyone."""
+        return bool(self._watchers)
+
+    async def listen(self, sock: socket.socket) -> None:
+        """Let watchers in."""
+        await asyncio.start_unix_server(self._enter, sock=sock, limit=LINE_BYTES)
+
+    async def _enter(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            line = await asyncio.wait_for(reader.readline(), 5.0)
+            wish = msgspec.json.decode(line, type=Wish)
+        except (msgspec.DecodeError, TimeoutError, ValueError, OSError):
+            writer.close()
+            return
+        if len(self._watchers) >= WATCHERS or not wish.watch:
+            writer.close()
+            return
+        watcher = _Watcher(wish.watch, writer)
+        self._watchers.append(watcher)
+        writer.write(b"{}\n")  # from now on
+        with contextlib.suppress(OSError, ValueError):
+            await reader.read(1)  # until it leaves
+        self._watchers.remove(watcher)
+        writer.close()
+
+    def show(self, data: bytes | bytearray, side: str, way: str, hop: Hop) -> None:
+        """Show a message to whoever watches its call."""
+        try:
+            message = parse(data)
+        except PeerError:
+            return
+        call = self._core.by_call_id.get(message.call_id)
+        names = {message.call_id}
+        if call is not None:
+            names |= {call.id, *call.call_ids, call.caller, call.called, call.number, call.correlation}
+        else:
+            names |= _numbers(message)
+        step: bytes | None = None
+        for watcher in self._watchers:
+            if not (watcher.wish == "*" or watcher.wish in names or message.call_id in watcher.call_ids):
+                continue
+            watcher.call_ids.add(message.call_id)
+            if call is not None:
+                watcher.call_ids.update(call.call_ids)
+            if step is None:
+                own = self._core.site.at(side, hop.transport)
+                made = Step(
+                    time.time(), call.id if call is not None else "", side, way, hop.transport,
+                    (hop.host, hop.port), own, shown(message),
+                )  # fmt: skip
+                step = self._encoder.encode(made) + b"\n"
+            if watcher.writer.transport.get_write_buffer_size() < UNSENT_BYTES:
+                watcher.writer.write(step)
+        message.wipe()
+
+
+def _numbers(message: Message) -> set[str]:
+    """The numbers that a message of no call names."""
+    texts = [message.from_.uri, message.to.uri] + ([message.uri] if isinstance(message, Request) else [])
+    found: set[str] = set()
+    for text in texts:
+        with contextlib.suppress(PeerError):
+            found.add(Uri.parse(text).number)
+    return found - {""}

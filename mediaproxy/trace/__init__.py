@@ -1,0 +1,1 @@
+"""`flattone trace`: one call's SIP messages, live, and as text or pcap."""

@@ -1,0 +1,104 @@
+"""Watch a call through the running process's socket."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import msgspec
+
+from mediaproxy.errors import ConfigError
+from mediaproxy.trace import pcap
+
+
+class Step(msgspec.Struct, frozen=True):
+    """One message, as the signalling process shows it."""
+
+    at: float
+    call: str
+    side: str
+    way: str
+    transport: str
+    peer: tuple[str, int]
+    own: tuple[str, int]
+    text: str
+
+
+def run(path: str, whom: str, text: str, capture: str, full: bool, seconds: float) -> int:
+    """Print until interrupted, or for `seconds`. Returns the exit code: 1 where nothing was seen.
+
+    Raises ConfigError."""
+    until = time.monotonic() + seconds if seconds else None
+    seen = 0
+    with contextlib.ExitStack() as stack:
+        to_text = stack.enter_context(_create(text, "w")) if text else None
+        to_pcap = stack.enter_context(_create(capture, "wb")) if capture else None
+        if to_pcap is not None:
+            to_pcap.write(pcap.HEADER)
+            to_pcap.flush()
+        try:
+            for step in _steps(path, whom, until):
+                seen += 1
+                _print(arrow(step))
+                if full:
+                    _print("".join(f"    {line}\n" for line in step.text.splitlines()))
+                if to_text is not None:
+                    to_text.write(f"{arrow(step)}\n{step.text}\n")
+                    to_text.flush()
+                if to_pcap is not None:
+                    source, target = (step.peer, step.own) if step.way == "in" else (step.own, step.peer)
+                    to_pcap.write(pcap.packet(step.at, source, target, step.text.encode()))
+                    to_pcap.flush()
+        except KeyboardInterrupt:
+            pass
+    return 0 if seen else 1
+
+
+def arrow(step: Step) -> str:
+    """One rung of the ladder: trunk to the left, agent to the right."""
+    stamp = time.strftime("%H:%M:%S", time.localtime(step.at)) + f".{int(step.at % 1 * 1000):03d}"
+    first = step.text.partition("\r\n")[0]
+    what = first.removeprefix("SIP/2.0 ").removesuffix(" SIP/2.0")
+    place = f"{step.peer[0]}:{step.peer[1]}"
+    rightward = (step.side == "trunk") == (step.way == "in")
+    line = f"──────▶ {what}" if rightward else f"◀────── {what}"
+    return f"{stamp}  {step.side:5}  {place:21}  {step.transport:3}  {line}"
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(text if text.endswith("\n") else text + "\n")
+    sys.stdout.flush()
+
+
+def _create(path: str, mode: str) -> IO:  # type: ignore[type-arg]
+    try:
+        return Path(path).open(mode)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def _steps(path: str, whom: str, until: float | None) -> Iterator[Step]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as wire:
+        try:
+            wire.connect(path)
+        except OSError as error:
+            raise ConfigError(f"{path}: flattone does not answer there ({error.strerror})") from None
+        wire.sendall(msgspec.json.encode({"watch": whom}) + b"\n")
+        rest = b""
+        while True:
+            wire.settimeout(max(0.01, until - time.monotonic()) if until is not None else None)
+            try:
+                data = wire.recv(1 << 16)
+            except TimeoutError:
+                return
+            if not data:
+                return
+            *lines, rest = (rest + data).split(b"\n")
+            for line in lines:
+                if len(line) > 2:
+                    yield msgspec.json.decode(line, type=Step)

@@ -1,0 +1,342 @@
+"""What the called side answers to an INVITE: passed on, acknowledged, retried at another hop or with credentials."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from sip import digest, limits, session_timer
+from sip.b2bua import relay
+from sip.b2bua.call import Call, Exchange, Fork, Provisional
+from sip.b2bua.core import HOP, Core
+from sip.b2bua.ends import Ends
+from sip.b2bua.events import CallChanged, GuardWanted
+from sip.b2bua.peers import AGENT
+from sip.b2bua.refresh import GONE, Refresh
+from sip.b2bua.relay import SDP
+from sip.digest import Challenge, Credentials
+from sip.errors import PeerError
+from sip.headers.params import number
+from sip.message import Request, Response
+from sip.transaction import PROCEEDING, ResponseReceived, ServerTransaction
+
+ATTEMPTS: Final = 3
+"""How often one INVITE is sent anew for a better answer."""
+_ELSEWHERE = frozenset({408, 500, 502, 503, 504})
+"""Local or remote failures after which the next hop is tried (RFC 3263 section 4.3)."""
+
+
+@dataclass(slots=True)
+class Answers:
+    """retry: sends an INVITE again; next: sends it to the next hop."""
+
+    core: Core
+    ends: Ends
+    refresh: Refresh
+    retry: Callable[[Exchange, float], None] = field(init=False)
+    next: Callable[[Exchange, float], None] = field(init=False)
+
+    def take(self, ex: Exchange, event: ResponseReceived, now: float) -> None:
+        """An answer to the INVITE of `ex`."""
+        call, response = ex.call, event.response
+        if event.transaction is not ex.client:
+            return
+        self.core.alarms.cancel((call.id, HOP))
+        if response.status == 100:
+            return
+        if response.status >= 300:
+            self._refused(ex, event, now)
+            return
+        if call.ended or ex.server.state != PROCEEDING:
+            if response.status >= 200:
+                self._too_late(ex, response, now)
+            return
+        fork = self._fork(ex, response)
+        if fork is None:
+            return
+        if response.status < 200:
+            self._provisional(ex, fork, response, now)
+        else:
+            self._accepted(ex, fork, response, now)
+
+    def _fork(self, ex: Exchange, response: Response) -> Fork | None:
+        """The early dialog that the answer's tag stands for; a new one for a new tag."""
+        call, index, tag = ex.call, 1 - ex.source, response.to.tag
+        if call.state == "answered":
+            return call.fork
+        for fork in call.forks:
+            dialog = fork.dialogs[index]
+            if not tag or dialog.remote.tag == tag:
+                return fork
+            if not dialog.remote.tag:
+                dialog.remote = response.to
+                return fork
+        if len(call.forks) >= limits.FORKS:
+            return None
+        first = call.forks[0]
+        dialogs = [first.dialogs[ex.source].early(self.core.ids()), first.dialogs[index].early()]
+        fork = Fork(dialogs if ex.source == 0 else dialogs[::-1], first.media.early())
+        if ex.offer_came and fork.media.offered is None:
+            stream = fork.media.ends[ex.source].read(relay.description(ex.server.request) or b"")
+            fork.media.offered = (ex.source, stream)
+        fork.dialogs[index].remote = response.to
+        self.core.enter(call, fork)
+        return fork
+
+    # Provisional answers
+
+    def _provisional(self, ex: Exchange, fork: Fork, response: Response, now: float) -> None:
+        ex.provisionals += 1
+        if ex.provisionals > limits.EARLY_RESPONSES:
+            return
+        call, index = ex.call, 1 - ex.source
+        asked = self._reliable(fork, response)
+        if asked == (0, 0):
+            return  # again, or out of order (RFC 3262 section 4)
+        try:
+            if call.state != "answered" and response.to.tag:
+                fork.dialogs[index].learn(response)
+            answer = self._relayed(ex, fork, response, asked is not None, now)
+        except PeerError:  # a description that cannot be used yet need not stop the ringing
+            self.core.counters["refused"] += 1
+            response.body.clear()
+            answer = self._relayed(ex, fork, response, False, now)
+        if ex.reliable and (asked is not None or ex.insists) and response.to.tag:
+            ex.last_number += 1
+            answer.headers += [("Require", "100rel"), ("RSeq", str(ex.last_number))]
+            ex.waiting.append(Provisional(fork, answer, ex.last_number, asked))
+            if len(ex.waiting) == 1:
+                self.core.layer.respond_reliably(ex.server, answer, now)
+        else:
+            if asked is not None:
+                self.prack(ex.call, index, fork, asked, b"", now)
+            self.core.layer.respond(ex.server, answer, now)
+        if call.state == "inviting":
+            call.state = "ringing"
+            self.core.events.append(CallChanged(call.id, "ringing", status=response.status))
+
+    def _reliable(self, fork: Fork, response: Response) -> tuple[int, int] | None:
+        """(RSeq, CSeq) of an answer that wants a PRACK; None for one that does not; (0, 0) for one to be dropped."""
+        if "100rel" not in response.tokens("Require"):
+            return None
+        sequence = number(response.get("RSeq") or "", 2**31 - 1)
+        if sequence is None or not response.to.tag:
+            return None
+        if fork.heard >= 0 and sequence != fork.heard + 1:
+            return 0, 0
+        fork.heard = sequence
+        return sequence, response.cseq[0]
+
+    def prack(
+        self, call: Call, index: int, fork: Fork, asked: tuple[int, int], body: bytes, now: float,
+        answered: Callable[[ResponseReceived, float], None] = lambda event, now: None,
+    ) -> None:  # fmt: skip
+        """Acknowledge a reliable provisional answer on leg `index`."""
+        request = fork.dialogs[index].request("PRACK")
+        request.headers.append(("RAck", f"{asked[0]} {asked[1]} INVITE"))
+        if body:
+            request.put_body(SDP, body)
+        self.core.send(call, index, fork, request, now, answered)
+
+    def acknowledged(self, ex: Exchange, now: float) -> None:
+        """The first reliable provisional answer was acknowledged: the next one, or the 2xx that waits, may go."""
+        self.core.layer.provisional_acknowledged(ex.server)
+        ex.waiting.popleft()
+        if ex.waiting:
+            self.core.layer.respond_reliably(ex.server, ex.waiting[0].response, now)
+        elif ex.final is not None:
+            fork, response = ex.final
+            ex.final = None
+            self._accepted(ex, fork, response, now)
+
+    # 2xx
+
+    def _accepted(self, ex: Exchange, fork: Fork, response: Response, now: float) -> None:
+        call, index = ex.call, 1 - ex.source
+        if ex.waiting and any(p.response.body for p in ex.waiting):
+            ex.final = fork, response
+            return
+        first = call.state != "answered"
+        try:
+            if first:
+                fork.dialogs[index].learn(response)
+                self.core.settle(call, fork)
+            else:
+                fork.dialogs[index].refresh(response)
+            ex.fork = fork
+            call.legs[index].allow = response.tokens("Allow") or call.legs[index].allow
+            answer = self._relayed(ex, fork, response, True, now)
+        except PeerError as error:
+            self._unusable(ex, fork, response, error, now)
+            return
+        ex.waiting.clear()
+        self.refresh.answered(call, index, response, now)
+        ex.accepted = fork
+        call.state = "answered"
+        self.core.layer.respond(ex.server, answer, now)
+        self.core.look_for_guard(call, index, response)
+        if first:
+            if "answer" in call.route.guard_on and call.mode == "passthrough":
+                self.core.events.append(GuardWanted(call.id, "answer"))
+            self.core.events.append(CallChanged(call.id, "answered", status=response.status))
+
+    def _unusable(self, ex: Exchange, fork: Fork, response: Response, error: PeerError, now: float) -> None:
+        """A 2xx that cannot be passed on: taken and, where it was the first, hung up."""
+        call, index = ex.call, 1 - ex.source
+        self.core.counters["refused"] += 1
+        leg, dialog = call.legs[index], fork.dialogs[index]
+        dialog.remote = response.to
+        ex.ack = self.core.send_ack(leg, dialog, response.cseq[0])
+        fork.media.withdraw()
+        self.refuse(ex, error.status, now)
+        if call.state == "answered":
+            call.exchange = None
+            self.refresh.offer(call, index, now)  # so that both know again what holds
+        else:
+            self.core.bye(leg, dialog, None, now)
+            self.core.close(call, "unusable-answer", error.status)
+
+    def _too_late(self, ex: Exchange, response: Response, now: float) -> None:
+        """A 2xx again; or one that crossed the CANCEL, or came after another: it is taken and hung up (RFC 3261 section
+        13.2.2.4 and 15)."""
+        call, index = ex.call, 1 - ex.source
+        leg, ours = call.legs[index], ex.accepted or (ex.fork if call.state == "answered" else None)
+        if ours is not None and response.to.tag == ours.dialogs[index].remote.tag:
+            if ex.ack:
+                self.core.repeat(leg, ours.dialogs[index], ex.ack)
+            elif ex.accepted is None:  # a re-INVITE that was cancelled: both must know again what holds
+                ex.ack = self.core.send_ack(leg, ours.dialogs[index], response.cseq[0])
+                self.refresh.offer(call, index, now)
+            return
+        dialog = ex.fork.dialogs[index].early()
+        dialog.remote = response.to
+        try:
+            dialog.learn(response)
+        except PeerError:
+            self.core.counters["refused"] += 1
+        self.core.send_ack(leg, dialog, response.cseq[0])
+        self.core.bye(leg, dialog, None, now)
+
+    # Refusals
+
+    def _refused(self, ex: Exchange, event: ResponseReceived, now: float) -> None:
+        call, index, response = ex.call, 1 - ex.source, event.response
+        ex.fork.media.withdraw()
+        if call.ended or ex.server.state != PROCEEDING:
+            return
+        if self._better(ex, response, event.local, now):
+            return
+        answer = ex.server.request.response(response.status, response.reason, self._tag(ex, call.fork))
+        self.core.carry(response, answer, call.legs[ex.source])
+        answer.headers += [("Contact", c) for c in response.lines("Contact") if 300 <= response.status < 400]
+        answer.headers += [("Unsupported", value) for value in response.lines("Unsupported")]
+        if not self.core.withheld(call, index, response, "INVITE") and relay.description(response) is None:
+            relay.carry_body(response, answer)
+        relay.rule(answer, call.legs[ex.source].peer)
+        ex.waiting.clear()
+        self.core.layer.respond(ex.server, answer, now)
+        call.exchange = None
+        if call.state != "answered":
+            self.core.close(call, "refused", response.status)
+        elif response.status in GONE and not (event.local and event.transaction.provisional):
+            self.ends.end(call, "dialog-lost", now, spare=index)
+        else:
+            self.refresh.due(call, now)
+
+    def _better(self, ex: Exchange, response: Response, local: bool, now: float) -> bool:
+        """Whether the INVITE was sent anew, where that may help."""
+        call, leg = ex.call, ex.call.legs[1 - ex.source]
+        ex.attempts += 1
+        if ex.attempts > ATTEMPTS + len(leg.hops):
+            return False
+        if response.status in (401, 407) and leg.peer.credentials is not None:
+            challenge = digest.read(response)
+            if challenge is None or (ex.challenge is not None and ex.challenge.nonce == challenge.nonce):
+                return False
+            ex.challenge = challenge
+            self.retry(ex, now)
+            return True
+        if response.status == 422 and leg.peer.session_seconds:
+            least = session_timer.least(response)
+            if least <= leg.peer.session_seconds and leg.timer is None:
+                return False
+            leg.timer = session_timer.SessionTimer(least, True, now)
+            self.retry(ex, now)
+            return True
+        if call.state == "inviting" and leg.hops and response.status in _ELSEWHERE:
+            if local and ex.client is not None:
+                self.core.down.add(ex.client.to)
+            self.core.counters["failovers"] += 1
+            self.next(ex, now)
+            return True
+        return False
+
+    def authorize(self, request: Request, challenge: Challenge, credentials: Credentials) -> None:
+        """Answer a peer's challenge in `request`."""
+        name, value = digest.answer(challenge, credentials, request, self.core.ids())
+        request.set(name, value)
+
+    def refuse(self, ex: Exchange, status: int, now: float) -> None:
+        """Refuse the INVITE to who sent it."""
+        ex.waiting.clear()
+        self.core.refuse(ex.server, status, now, self._tag(ex, ex.call.fork))
+
+    def unacknowledged(self, transaction: ServerTransaction, now: float) -> None:
+        """No PRACK came (RFC 3262 section 3: the INVITE is refused with a 5xx)."""
+        ex = transaction.owner
+        if isinstance(ex, Exchange) and not ex.call.ended and ex.call.state != "answered":
+            self.ends.end(ex.call, "prack-missing", now, status=504)
+
+    # Making answers
+
+    def make(self, ex: Exchange, status: int, reason: str, timed: str = "", fork: Fork | None = None) -> Response:
+        """An answer to the INVITE of `ex`, with what is this box's own in it."""
+        leg, fork = ex.call.legs[ex.source], fork or ex.fork
+        request = ex.server.request
+        answer = request.response(status, reason, self._tag(ex, fork))
+        answer.headers += [("Contact", self.core.contact(leg, fork.dialogs[ex.source].peer)), ("Allow", relay.ALLOW)]
+        answer.headers += [("Record-Route", value) for value in request.lines("Record-Route")]
+        if status >= 200:
+            answer.headers.append(("Supported", "timer, replaces"))
+        if timed:
+            answer.headers.append(("Session-Expires", timed))
+            if timed.endswith("uac"):
+                answer.headers.append(("Require", "timer"))
+        return answer
+
+    def _relayed(self, ex: Exchange, fork: Fork, response: Response, final: bool, now: float) -> Response:
+        """The answer for the leg that asked, SDP rebuilt. `final`: a description in it settles an offer."""
+        call, leg = ex.call, ex.call.legs[ex.source]
+        timed = self.refresh.answer(call, ex.source, ex.server.request, now) if response.status >= 200 else ""
+        answer = self.make(ex, response.status, response.reason, timed, fork)
+        self.core.carry(response, answer, leg)
+        withheld = call.armed and leg.peer.side == AGENT
+        body = self._described(ex, fork, response, final)
+        if body:
+            relay.put_description(response, answer, body, others=not withheld)
+        elif response.body and relay.description(response) is None and not withheld:
+            relay.carry_body(response, answer)
+        relay.rule(answer, leg.peer)
+        return answer
+
+    def _described(self, ex: Exchange, fork: Fork, response: Response, final: bool) -> bytes:
+        """The description for the leg that asked, nothing where the answer has none."""
+        media, told = fork.media, fork.media.ends[ex.source].described
+        description = relay.description(response)
+        if description is not None and not (ex.offer_came and not media.pending):
+            body, agreed = media.pass_(1 - ex.source, description, final)
+            if agreed:
+                self.core.agreed(ex.call, fork)
+                ex.settled = final
+            return body
+        if description is not None:
+            return told  # the answer that went before, again
+        if response.status >= 200 and ex.offer_came and media.pending:
+            media.withdraw()  # the answer came in an 18x and was not repeated
+            return told
+        return b""
+
+    @staticmethod
+    def _tag(ex: Exchange, fork: Fork) -> str:
+        return fork.dialogs[ex.source].local.tag

@@ -1,0 +1,276 @@
+"""What all parts of the B2BUA share: calls, dialogs, transactions, alarms, and the small verbs on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+
+from sip import limits, offer_answer, session_timer
+from sip.alarms import Alarms
+from sip.b2bua.call import Call, Fork, Leg
+from sip.b2bua.events import CallChanged, Event, GuardWanted
+from sip.b2bua.negotiation import End
+from sip.b2bua.peers import AGENT, TRUNK, Peer, Route
+from sip.b2bua.relay import ALLOW, HARMLESS, SDP, carry, hide, rule
+from sip.dialog import Dialog
+from sip.errors import PeerError
+from sip.headers.address import Address
+from sip.headers.params import number
+from sip.hop import PORTS, TLS, UDP, Hop, join
+from sip.message import Message, Request
+from sip.sdes import Crypto
+from sip.transaction import ClientTransaction, Outgoing, Owner, ServerTransaction, TransactionLayer
+from sip.uri import Uri
+
+Alarm = tuple[str, str]
+"""(call or peer, what for)."""
+OPENING, HOP, REFRESH, GLARE = "opening", "hop", "refresh", "glare"
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where this box is, by (side, transport): the address its peers are told, for Via and Contact."""
+
+    sip: dict[tuple[str, str], tuple[str, int]]
+    correlation: str = "X-Correlation-ID"
+    """The header that the agent side may set to name a call; never taken from the trunk."""
+    random: Callable[[], bytes] | None = None
+    """Unguessable octets for SRTP keys (at least KEY_BYTES); without it nothing is offered in SRTP."""
+
+    def at(self, side: str, transport: str) -> tuple[str, int]:
+        """The address on `side`; where a transport is not spoken, that of another."""
+        found = self.sip.get((side, transport))
+        return found or next(at for (s, _), at in self.sip.items() if s == side)
+
+
+@dataclass(slots=True)
+class Core:
+    """peers and routes as configured; ids: gives unguessable tokens."""
+
+    peers: tuple[Peer, ...]
+    routes: tuple[Route, ...]
+    site: Site
+    ids: Callable[[], str]
+    layer: TransactionLayer = field(init=False)
+    dialogs: dict[tuple[str, str], tuple[Call, int]] = field(default_factory=dict)
+    calls: dict[str, Call] = field(default_factory=dict)
+    by_call_id: dict[str, Call] = field(default_factory=dict)
+    alarms: Alarms[Alarm] = field(default_factory=Alarms)
+    events: list[Event] = field(default_factory=list)
+    down: set[Hop] = field(default_factory=set)
+    """Hops that do not answer."""
+    stopping: bool = False
+    counters: dict[str, int] = field(
+        default_factory=lambda: dict.fromkeys(
+            ("strangers", "malformed", "refused", "digits", "withheld", "limited", "failovers", "transfers"), 0
+        )
+    )
+
+    def __post_init__(self) -> None:
+        self.layer = TransactionLayer({key: join(*at) for key, at in self.site.sip.items()}, self.ids)
+
+    def random(self) -> int:
+        """A number that nobody can guess, for back-offs."""
+        return int(self.ids()[:8], 16)
+
+    # Making things
+
+    def peer(self, name: str) -> Peer | None:
+        """The peer of that name."""
+        return next((peer for peer in self.peers if peer.name == name), None)
+
+    def end(self, peer: Peer) -> End:
+        """The media half of a new leg to `peer`."""
+        keys: tuple[Crypto, ...] = ()
+        if peer.srtp != offer_answer.OFF and self.site.random is not None:
+            keys = offer_answer.fresh_keys(self.site.random())
+        session = str(int(self.ids()[:12], 16))
+        return End("", peer.srtp, session, keys, peer.alone)
+
+    def hops(self, peer: Peer) -> list[Hop]:
+        """Where to send to a peer, those that answer first."""
+        return [h for h in peer.hops if h not in self.down] + [h for h in peer.hops if h in self.down]
+
+    def outward(self, peer: Peer, hop: Hop, uri: Uri, source: Request) -> Dialog:
+        """The dialog of an INVITE to `peer` that stands for `source`."""
+        local, remote = source.from_.tagged(self.ids()), source.to.tagged("")
+        if peer.hide_topology:
+            own, _ = self.site.at(peer.side, hop.transport)
+            local = Address(hide(local.uri, own), local.display, local.params)
+            remote = Address(hide(remote.uri, hop.host), remote.display, remote.params)
+        return Dialog(self.ids(), local, remote, str(target_at(uri, hop)), hop, mine=True)
+
+    def contact(self, leg: Leg, hop: Hop) -> str:
+        """This box's Contact on a leg."""
+        host, port = self.site.at(leg.peer.side, hop.transport)
+        transport = "" if hop.transport == UDP else f";transport={hop.transport.lower()}"
+        return f"<sip:{join(host, port)}{transport}>"
+
+    # Sending
+
+    def next_hop(self, leg: Leg, dialog: Dialog) -> Hop:
+        """The first route or the target where it is an address of the peer's; else from where the peer last spoke."""
+        uri, last = Uri.parse(dialog.next_hop), dialog.peer
+        host = uri.host.strip("[]")
+        transport = uri.transport or (last.transport if uri.scheme == "sip" else TLS)
+        if not (_is_address(host) and leg.peer.speaks_from(host)):
+            return last
+        if (leg.peer.side, transport) not in self.site.sip or (leg.peer.transport == TLS != transport):
+            return last
+        port = uri.port or PORTS[transport]
+        if last.reliable and last.transport == transport and last.host == host and last.connection:
+            return last._replace(port=port)
+        return Hop(host, port, transport, 0, last.name)
+
+    def send(
+        self, call: Call, index: int, fork: Fork, request: Request, now: float, answered: Owner
+    ) -> ClientTransaction:
+        """Send a request on leg `index`."""
+        leg, dialog = call.legs[index], fork.dialogs[index]
+        rule(request, leg.peer)
+        return self.layer.send(request, leg.peer.side, self.next_hop(leg, dialog), now, answered)
+
+    def send_ack(self, leg: Leg, dialog: Dialog, cseq: int, body: bytes = b"") -> bytes:
+        """Acknowledge a 2xx; returns what was sent, for repetition."""
+        ack = dialog.request("ACK", cseq)
+        if body:
+            ack.put_body(SDP, body)
+        return self.layer.send_ack(ack, leg.peer.side, self.next_hop(leg, dialog))
+
+    def repeat(self, leg: Leg, dialog: Dialog, data: bytes) -> None:
+        """Send an ACK again."""
+        self.layer.outgoing.append(Outgoing(data, leg.peer.side, self.next_hop(leg, dialog)))
+
+    def bye(self, leg: Leg, dialog: Dialog, cause: Message | None, now: float) -> None:
+        """Hang up one dialog."""
+        request = dialog.request("BYE")
+        if cause is not None:
+            self.carry(cause, request, leg)
+        rule(request, leg.peer)
+        self.layer.send(request, leg.peer.side, self.next_hop(leg, dialog), now)
+
+    def carry(self, source: Message, target: Message, leg: Leg) -> None:
+        """Hand on the headers that pass to a leg."""
+        host = self.site.at(leg.peer.side, UDP)[0]
+        carry(source, target, leg.peer, host, self.site.correlation)
+
+    def refuse(self, transaction: ServerTransaction, status: int, now: float, tag: str = "", reason: str = "") -> None:
+        """Answer a request with a refusal of this box's own."""
+        answer = transaction.request.response(status, reason, tag=tag or self.ids())
+        if status == 405:
+            answer.headers.append(("Allow", ALLOW))
+        elif status == 415:
+            answer.headers.append(("Accept", SDP))
+        elif status == 420:
+            answer.headers.append(("Unsupported", ", ".join(transaction.request.tokens("Require"))))
+        elif status == 422:
+            peer = self.peer_of(transaction)
+            least = peer.least_session_seconds if peer is not None else session_timer.LEAST
+            answer.headers.append(("Min-SE", str(least)))
+        elif status == 489:
+            answer.headers.append(("Allow-Events", "refer"))
+        elif status == 503:
+            answer.headers.append(("Retry-After", "10"))
+        self.layer.respond(transaction, answer, now)
+
+    def peer_of(self, transaction: ServerTransaction) -> Peer | None:
+        """Whose request this is."""
+        return next((p for p in self.peers if p.side == transaction.side and p.is_at(transaction.source)), None)
+
+    # Calls
+
+    def open(self, call: Call, tag: str) -> None:
+        """Enter a call; `tag`: this box's in the dialog of leg 0, to which no request has come yet."""
+        self.calls[call.id] = call
+        self.enter(call, call.fork)
+
+    def enter(self, call: Call, fork: Fork) -> None:
+        """Enter a call's dialogs."""
+        if fork not in call.forks:
+            call.forks.append(fork)
+        for index, dialog in enumerate(fork.dialogs):
+            self.dialogs[dialog.call_id, dialog.local.tag] = (call, index)
+            self.by_call_id[dialog.call_id] = call
+
+    def leave(self, call: Call, fork: Fork, keep: Fork | None = None) -> None:
+        """Forget the dialogs of an early dialog that came to nothing."""
+        if fork in call.forks:
+            call.forks.remove(fork)
+        kept = {(d.call_id, d.local.tag) for f in call.forks for d in f.dialogs}
+        for dialog in fork.dialogs:
+            if (dialog.call_id, dialog.local.tag) not in kept:
+                self.dialogs.pop((dialog.call_id, dialog.local.tag), None)
+
+    def settle(self, call: Call, fork: Fork) -> None:
+        """`fork` is the call's from now on, its others are gone."""
+        call.fork = fork
+        for other in [f for f in call.forks if f is not fork]:
+            self.leave(call, other)
+
+    def close(self, call: Call, reason: str, status: int = 0) -> None:
+        """Forget a call."""
+        if call.ended:
+            return
+        call.state = "ended"
+        call.exchange = None
+        self.calls.pop(call.id, None)
+        for fork in call.forks:
+            for dialog in fork.dialogs:
+                self.dialogs.pop((dialog.call_id, dialog.local.tag), None)
+                self.by_call_id.pop(dialog.call_id, None)
+        for what in (OPENING, HOP, GLARE, REFRESH + "0", REFRESH + "1"):
+            self.alarms.cancel((call.id, what))
+        self.events.append(CallChanged(call.id, "ended", reason, status, call))
+
+    def agreed(self, call: Call, fork: Fork) -> None:
+        """Media can flow as `fork` says."""
+        self.events.append(call.agreed(fork))
+
+    def look_for_guard(self, call: Call, source: int, message: Message) -> None:
+        """A header of the agent side may end passthrough."""
+        header = call.route.guard_header
+        if header and call.mode == "passthrough" and call.legs[source].peer.side == AGENT and message.lines(header):
+            self.events.append(GuardWanted(call.id, "header"))
+
+    def withheld(self, call: Call, source: int, message: Message, method: str) -> bool:
+        """Whether a body from the trunk must not reach the agent: any while a capture runs, and in INFO those that are
+        not known to be harmless, since a key can be written in many ways."""
+        if not message.body or call.legs[source].peer.side != TRUNK or call.mode == "passthrough":
+            return False
+        if call.armed or (method == "INFO" and message.content_type not in HARMLESS):
+            self.counters["withheld"] += 1
+            return True
+        return False
+
+
+def target_at(uri: Uri, hop: Hop) -> Uri:
+    """`uri`'s user at a next hop."""
+    host = f"[{hop.host}]" if ":" in hop.host else hop.host
+    target = uri.at(hop.name or host, None if hop.name else hop.port)
+    if hop.transport != UDP:
+        target = target.with_param("transport", hop.transport.lower())
+    return target
+
+
+def hops_left(request: Request) -> int:
+    """Max-Forwards (RFC 3261 section 8.1.1.6). Raises PeerError: 483 where it is used up."""
+    left = number(request.get("Max-Forwards") or "70", 255)
+    if left is None:
+        raise PeerError("Max-Forwards cannot be read")
+    if left == 0:
+        raise PeerError("Max-Forwards is used up", 483)
+    return left
+
+
+def too_many(call: Call) -> bool:
+    """Whether a call has too many requests on their way."""
+    return call.passing >= limits.EVENTS_PER_CALL
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True

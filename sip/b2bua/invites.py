@@ -1,0 +1,233 @@
+"""INVITE as it comes: a new call, a change of a call, its ACK and its CANCEL."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+from sip import limits, session_timer
+from sip.b2bua import relay
+from sip.b2bua.answers import Answers
+from sip.b2bua.call import Call, Exchange, Fork, Leg
+from sip.b2bua.core import HOP, OPENING, Core, hops_left, target_at
+from sip.b2bua.ends import Ends
+from sip.b2bua.events import MediaWanted
+from sip.b2bua.negotiation import Negotiation
+from sip.b2bua.peers import AGENT, Peer, find_route
+from sip.b2bua.refresh import Refresh
+from sip.b2bua.relay import SDP
+from sip.dialog import Dialog
+from sip.errors import PeerError
+from sip.headers.address import Address
+from sip.message import Request
+from sip.transaction import Cancelled, ServerTransaction
+from sip.uri import Uri
+
+_IDENTITY = ("P-Asserted-Identity", "Privacy")
+"""Headers of the first INVITE that a transfer repeats."""
+_SPOKEN = frozenset({SDP, "application/*", "*/*"})
+
+
+@dataclass(slots=True)
+class Invites:
+    """The calling side of every INVITE."""
+
+    core: Core
+    ends: Ends
+    refresh: Refresh
+    answers: Answers
+
+    # A new call
+
+    def begin(self, request: Request, transaction: ServerTransaction, peer: Peer, now: float) -> None:
+        """Take a call: its media is asked for first. Raises PeerError."""
+        core = self.core
+        hops_left(request)
+        body = offered(request)
+        uri = Uri.parse(request.uri)
+        if core.stopping or len(core.calls) >= limits.CALLS:
+            raise PeerError("no new calls are taken", 503)
+        route = find_route(core.routes, request, peer, uri.user)
+        target = core.peer(route.target) if route is not None else None
+        if route is None or target is None:
+            raise PeerError("no route fits this call", 404)
+        hops = core.hops(target)
+        if not hops:
+            raise PeerError("the next hop's name is not known", 503)
+        session_timer.as_server(request, peer.session_seconds, peer.least_session_seconds, now)
+        near = Dialog.as_server(request, core.ids(), transaction.source)
+        far = core.outward(target, hops[0], uri, request)
+        fork = Fork([near, far], Negotiation([core.end(peer), core.end(target)]))
+        if body is not None:
+            fork.media.ends[0].read(body)
+        caller = _number(request.from_)
+        extension = uri.number if target.side == AGENT else caller
+        correlation = (request.get(core.site.correlation) or "")[:128] if peer.side == AGENT else ""
+        legs = [Leg(peer, [], request.tokens("Allow")), Leg(target, hops)]
+        call = Call(core.ids(), route, legs, fork, route.mode, caller, extension, correlation, now)
+        call.called = uri.number
+        call.identity = [(name, value) for name in _IDENTITY for value in request.lines(name)]
+        call.exchange = transaction.owner = _exchange(call, 0, transaction, fork, body is not None)
+        core.calls[call.id] = call
+        core.enter(call, fork)
+        core.alarms.set((call.id, OPENING), now + limits.MEDIA_SECONDS)
+        core.layer.respond(transaction, request.response(100), now)
+        core.events.append(MediaWanted(call.id, (peer.side, target.side)))
+
+    def opened(self, call: Call, places: tuple[tuple[str, int], tuple[str, int]], now: float) -> None:
+        """The worker has opened a port a leg: the INVITE goes on."""
+        ex = call.exchange
+        if ex is None or call.state != "opening":
+            return
+        self.core.alarms.cancel((call.id, OPENING))
+        for end, (host, port) in zip(call.fork.media.ends, places, strict=True):
+            end.host, end.port = host, port
+        call.state = "inviting"
+        self.core.look_for_guard(call, 0, ex.server.request)
+        self.try_next(ex, now)
+
+    def try_next(self, ex: Exchange, now: float) -> None:
+        """Send a first INVITE to the next hop that is left. Raises PeerError (503) where there is none."""
+        call, core = ex.call, self.core
+        leg, dialog = call.legs[1], call.fork.dialogs[1]
+        if not leg.hops:
+            raise PeerError("no next hop is left", 503)
+        hop = leg.hops.pop(0)
+        dialog.peer, dialog.target = hop, str(target_at(Uri.parse(dialog.target), hop))
+        self.forward(ex, now)
+        if leg.hops:
+            core.alarms.set((call.id, HOP), now + leg.peer.failover_seconds)
+
+    def forward(self, ex: Exchange, now: float) -> None:
+        """Send the INVITE on the other leg."""
+        call, core, source = ex.call, self.core, ex.server.request
+        index = 1 - ex.source
+        leg, dialog = call.legs[index], ex.fork.dialogs[index]
+        body = relay.description(source)
+        if body is not None:
+            ex.fork.media.withdraw()  # of an attempt before this one
+            described, _ = ex.fork.media.pass_(ex.source, body, final=False)
+        request = dialog.request("INVITE")
+        request.set("Max-Forwards", str(hops_left(source) - 1))
+        core.carry(source, request, leg)
+        request.headers += [("Contact", core.contact(leg, dialog.peer)), ("Allow", relay.ALLOW)]
+        tags = ["timer", "replaces"] + (["100rel"] if ex.offer_came or ex.reliable else [])
+        request.headers.append(("Supported", ", ".join(tags)))
+        self.refresh.ask(leg, request, call.state == "answered")
+        armed = call.armed and leg.peer.side == AGENT
+        if body is not None:
+            relay.put_description(source, request, described, others=not armed)
+        elif source.body and not armed:
+            relay.carry_body(source, request)
+        relay.rule(request, leg.peer)
+        if ex.challenge is not None and leg.peer.credentials is not None:
+            self.answers.authorize(request, ex.challenge, leg.peer.credentials)
+        hop = dialog.peer if call.state == "inviting" else core.next_hop(leg, dialog)
+        ex.client = core.layer.send(request, leg.peer.side, hop, now, partial(self.answers.take, ex))
+
+    # A call that changes
+
+    def again(self, call: Call, index: int, request: Request, transaction: ServerTransaction, now: float) -> None:
+        """A re-INVITE. Raises PeerError."""
+        core, fork = self.core, call.fork
+        if call.state != "answered" or (call.exchange is not None and call.exchange.source == index):
+            core.refuse(transaction, 500, now)
+            return
+        if call.exchange is not None or call.waiting or fork.media.pending:
+            core.refuse(transaction, 491, now)
+            return
+        body = offered(request)
+        timed = self.refresh.answer(call, index, request, now)
+        fork.dialogs[index].refresh(request)
+        core.look_for_guard(call, index, request)
+        ex = _exchange(call, index, transaction, fork, body is not None)
+        if call.armed or call.capturing or call.transfer is not None:
+            self._answer_here(ex, body, timed, now)
+        else:
+            self.forward(ex, now)
+            core.layer.respond(transaction, request.response(100), now)
+        call.exchange = transaction.owner = ex
+
+    def _answer_here(self, ex: Exchange, body: bytearray | None, timed: str, now: float) -> None:
+        """Answer without the other side: while keys are captured nothing may stop their way. Raises PeerError."""
+        call, core = ex.call, self.core
+        media = ex.fork.media
+        described = media.answer_here(ex.source, body) if body is not None else media.offer_here(ex.source)
+        ex.here, ex.accepted, ex.settled = True, ex.fork, body is not None
+        answer = self.answers.make(ex, 200, "OK", timed)
+        answer.put_body(SDP, described)
+        core.layer.respond(ex.server, answer, now)
+        if body is not None:
+            core.agreed(call, ex.fork)
+
+    # ACK and CANCEL
+
+    def acknowledged(self, call: Call, index: int, request: Request, now: float) -> None:
+        """The ACK of a 2xx goes on."""
+        ex = call.exchange
+        if ex is None or ex.source != index or ex.accepted is None:
+            return
+        if request.cseq[0] != ex.server.request.cseq[0]:
+            return
+        self.core.layer.acknowledged(ex.server)
+        media, body = ex.accepted.media, b""
+        try:
+            description = relay.description(request)
+            if description is not None and not ex.settled:
+                if ex.here:
+                    media.answered_here(index, description)
+                    self.core.agreed(call, ex.accepted)
+                elif media.pending:
+                    body, _ = media.pass_(index, description, final=True)
+                    self.core.agreed(call, ex.accepted)
+        except PeerError:
+            self.core.counters["refused"] += 1
+        media.withdraw()
+        self.ends.acknowledge(ex, body)
+        call.exchange = None
+        self.refresh.due(call, now)
+
+    def cancelled(self, event: Cancelled, now: float) -> None:
+        """The peer takes its INVITE back."""
+        ex, reasons = event.transaction.owner, event.request.lines("Reason")
+        if not isinstance(ex, Exchange):
+            self.core.refuse(event.transaction, 487, now)
+            return
+        if ex.client is not None:
+            ex.client.reasons = reasons
+        call = ex.call
+        if call.state != "answered":
+            self.ends.end(call, "cancelled", now, status=487, cause=event.request)
+            return
+        if ex.client is not None:  # a re-INVITE: the call goes on as it was
+            self.core.layer.cancel(ex.client, now)
+        self.answers.refuse(ex, 487, now)
+        call.exchange = None
+        ex.fork.media.withdraw()
+
+
+def _exchange(call: Call, source: int, transaction: ServerTransaction, fork: Fork, offer: bool) -> Exchange:
+    request = transaction.request
+    insists = "100rel" in request.tokens("Require")
+    able = insists or "100rel" in request.tokens("Supported")
+    return Exchange(call, source, transaction, fork, offer_came=offer, reliable=able, insists=insists)
+
+
+def offered(request: Request) -> bytearray | None:
+    """The description in an INVITE or UPDATE. Raises PeerError (415) for a body that must be understood and is not."""
+    body = relay.description(request)
+    accepted = request.tokens("Accept")
+    if request.method == "INVITE" and accepted and not (accepted & _SPOKEN):
+        raise PeerError("the peer does not accept SDP", 406)
+    if body is None and request.body:
+        optional = "handling=optional" in (request.get("Content-Disposition") or "").lower().replace(" ", "")
+        if not optional:
+            raise PeerError("body is not SDP", 415)
+    return body
+
+
+def _number(address: Address) -> str:
+    try:
+        return Uri.parse(address.uri).number
+    except PeerError:
+        return ""

@@ -1,0 +1,262 @@
+"""Requests within a dialog other than INVITE: keys kept here, the rest passed on, some answered here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+from sip import digest, digits
+from sip.b2bua import relay
+from sip.b2bua.answers import ATTEMPTS, Answers
+from sip.b2bua.call import Call, Fork, Passing
+from sip.b2bua.core import Core, too_many
+from sip.b2bua.ends import Ends
+from sip.b2bua.events import KeyReceived
+from sip.b2bua.invites import offered
+from sip.b2bua.peers import TRUNK
+from sip.b2bua.refresh import GONE, Refresh
+from sip.b2bua.relay import ALLOW, SDP
+from sip.errors import PeerError
+from sip.message import Request, Response
+from sip.transaction import ResponseReceived, ServerTransaction
+
+_OF_THE_METHOD = {"NOTIFY": ("Subscription-State",), "REFER": ("Refer-To", "Refer-Sub"), "SUBSCRIBE": ("Expires",)}
+"""Headers that a request cannot do without and `carry` leaves out, or that end there."""
+
+
+@dataclass(slots=True)
+class Requests:
+    """Everything within a dialog that is no INVITE."""
+
+    core: Core
+    ends: Ends
+    refresh: Refresh
+    answers: Answers
+
+    def take(
+        self, call: Call, index: int, fork: Fork, request: Request, transaction: ServerTransaction, now: float
+    ) -> None:
+        """Answer `request`, or pass it on. Raises PeerError."""
+        if request.method == "BYE":
+            self.core.layer.respond(transaction, request.response(200), now)
+            if call.state == "answered" or index == 0 or len(call.forks) < 2:
+                self.ends.end(call, "bye", now, spare=index, status=487, cause=request)
+            else:  # one of several phones that ring
+                self.core.leave(call, fork)
+        elif request.method == "OPTIONS":
+            answer = request.response(200)
+            answer.headers += [("Allow", ALLOW), ("Accept", SDP), ("Supported", "timer, replaces, 100rel")]
+            self.core.layer.respond(transaction, answer, now)
+        elif request.method == "PRACK":
+            self._prack(call, index, fork, request, transaction, now)
+        elif request.method == "UPDATE":
+            self._update(call, index, fork, request, transaction, now)
+        elif not self._keys(call, index, request, transaction, now):
+            self._pass_on(call, index, fork, request, transaction, now)
+
+    # Keys
+
+    def _keys(self, call: Call, index: int, request: Request, transaction: ServerTransaction, now: float) -> bool:
+        """Keep keys that the trunk side sends; returns whether the request has been dealt with. In passthrough they are
+        counted and pass."""
+        if call.legs[index].peer.side != TRUNK or not digits.holds_digits(request):
+            return False
+        if call.mode == "passthrough":
+            self.core.events.append(KeyReceived(call.id, -1, passed=True))
+            return False
+        found = digits.take(request)
+        self.core.counters["digits"] += len(found.events)
+        self.core.layer.respond(transaction, request.response(200 if found.good else 400), now)
+        ended = not found.begun and found.events == call.pressed  # the end of a press that has been counted
+        call.pressed = found.events if found.begun else ()
+        if not ended:
+            self.core.events += [KeyReceived(call.id, event) for event in found.events]
+        return True
+
+    # Reliable provisional answers, offers outside INVITE
+
+    def _prack(
+        self, call: Call, index: int, fork: Fork, request: Request, transaction: ServerTransaction, now: float
+    ) -> None:
+        ex = call.exchange
+        words = (request.get("RAck") or "").split()
+        if ex is None or ex.source != index or not ex.waiting or len(words) != 3:
+            raise PeerError("PRACK fits no provisional answer", 481)
+        first = ex.waiting[0]
+        if words != [str(first.number), str(ex.server.request.cseq[0]), "INVITE"] or first.fork is not fork:
+            raise PeerError("PRACK fits no provisional answer", 481)
+        body, described = offered(request), b""
+        if first.asked is None:
+            answer = request.response(200)
+            if body is not None:
+                answer.put_body(SDP, self._answer_here(call, index, fork, body))
+            self.core.layer.respond(transaction, answer, now)
+        else:
+            agreed = False
+            if body is not None:
+                described, agreed = fork.media.pass_(index, body, final=True)
+            passing = Passing(call, index, transaction, fork, offer=body is not None and not agreed)
+            self.answers.prack(call, 1 - index, fork, first.asked, described, now, partial(self._passed, passing))
+            call.passing += 1
+            if agreed:
+                self.core.agreed(call, fork)
+        self.answers.acknowledged(ex, now)
+
+    def _update(
+        self, call: Call, index: int, fork: Fork, request: Request, transaction: ServerTransaction, now: float
+    ) -> None:
+        body = offered(request)
+        crossing = call.exchange is not None and call.exchange.source != index and call.state == "answered"
+        if body is not None and (fork.media.pending or call.waiting or crossing):
+            same = fork.media.offered is not None and fork.media.offered[0] == index
+            self.core.refuse(transaction, 500 if same else 491, now)  # RFC 3311 section 5.2
+            return
+        fork.dialogs[index].refresh(request)
+        self.core.look_for_guard(call, index, request)
+        timed = self.refresh.answer(call, index, request, now) if call.state == "answered" else ""
+        here = call.armed or call.capturing or call.transfer is not None
+        if body is not None and not here:
+            described, _ = fork.media.pass_(index, body, final=True)
+            leg = call.legs[1 - index]
+            outward = fork.dialogs[1 - index].request("UPDATE")
+            self.core.carry(request, outward, leg)
+            outward.headers += [("Contact", self.core.contact(leg, fork.dialogs[1 - index].peer))]
+            outward.headers += [("Allow", ALLOW), ("Supported", "timer")]
+            if call.state == "answered":
+                self.refresh.ask(leg, outward, True)
+            outward.put_body(SDP, described)
+            passing = Passing(call, index, transaction, fork, offer=True)
+            call.passing += 1
+            self.core.send(call, 1 - index, fork, outward, now, partial(self._passed, passing))
+            return
+        answer = self._own(call, index, fork, request, timed)
+        if body is not None:
+            answer.put_body(SDP, self._answer_here(call, index, fork, body))
+        self.core.layer.respond(transaction, answer, now)
+
+    def _own(self, call: Call, index: int, fork: Fork, request: Request, timed: str = "") -> Response:
+        answer = request.response(200)
+        contact = self.core.contact(call.legs[index], fork.dialogs[index].peer)
+        answer.headers += [("Contact", contact), ("Allow", ALLOW), ("Supported", "timer")]
+        if timed:
+            answer.headers.append(("Session-Expires", timed))
+            if timed.endswith("uac"):
+                answer.headers.append(("Require", "timer"))
+        return answer
+
+    def _answer_here(self, call: Call, index: int, fork: Fork, body: bytearray) -> bytes:
+        described = fork.media.answer_here(index, body)
+        self.core.agreed(call, fork)
+        return described
+
+    # The rest
+
+    def _pass_on(
+        self, call: Call, index: int, fork: Fork, request: Request, transaction: ServerTransaction, now: float
+    ) -> None:
+        if self.core.withheld(call, index, request, request.method):
+            self.core.refuse(transaction, 415, now)
+            return
+        if too_many(call) or call.state not in ("answered", "inviting", "ringing"):
+            self.core.refuse(transaction, 503, now)
+            return
+        self.core.look_for_guard(call, index, request)
+        passing = Passing(call, index, transaction, fork)
+        call.passing += 1
+        self._send(passing, now)
+
+    def _send(self, passing: Passing, now: float) -> None:
+        call, request, index = passing.call, passing.server.request, 1 - passing.source
+        leg, dialog = call.legs[index], passing.fork.dialogs[index]
+        outward = dialog.request(request.method)
+        self.core.carry(request, outward, leg)
+        for name in _OF_THE_METHOD.get(request.method, ()):
+            if not outward.lines(name):
+                outward.headers += [(name, value) for value in request.lines(name)]
+        if request.method in ("REFER", "SUBSCRIBE", "NOTIFY"):
+            outward.headers.append(("Contact", self.core.contact(leg, dialog.peer)))
+        relay.carry_body(request, outward)
+        if passing.challenge is not None and leg.peer.credentials is not None:
+            self.answers.authorize(outward, passing.challenge, leg.peer.credentials)
+        self.core.send(call, index, passing.fork, outward, now, partial(self._passed, passing))
+
+    def refer(
+        self, call: Call, index: int, fork: Fork, transaction: ServerTransaction, target: str, now: float
+    ) -> None:
+        """Pass a REFER on, to `target`."""
+        if too_many(call):
+            self.core.refuse(transaction, 503, now)
+            return
+        transaction.request.set("Refer-To", target)
+        call.passing += 1
+        self._send(Passing(call, index, transaction, fork), now)
+
+    def _passed(self, passing: Passing, event: ResponseReceived, now: float) -> None:
+        """The answer to a request that was passed on."""
+        response, call = event.response, passing.call
+        if response.status < 200:
+            return
+        index = 1 - passing.source
+        if response.status in (401, 407) and self._authorized(passing, response, now):
+            return
+        call.passing -= 1
+        request = passing.server.request
+        if event.local and response.status == 408:
+            self.core.layer.abandon(passing.server)
+        else:
+            answer = request.response(response.status, response.reason)
+            if request.method == "UPDATE":
+                answer = self._updated(passing, response, now)
+            self.core.carry(response, answer, call.legs[passing.source])
+            self._describe(passing, response, answer)
+            relay.rule(answer, call.legs[passing.source].peer)
+            self.core.layer.respond(passing.server, answer, now)
+        if response.status >= 300 and passing.offer:
+            passing.fork.media.withdraw()
+        if response.status in GONE and not call.ended and call.state == "answered" and request.method != "PRACK":
+            self.ends.end(call, "dialog-lost", now, spare=index)
+        elif not call.ended:
+            self.refresh.due(call, now)
+
+    def _authorized(self, passing: Passing, response: Response, now: float) -> bool:
+        """Whether the request was sent again with credentials."""
+        leg = passing.call.legs[1 - passing.source]
+        challenge = digest.read(response) if leg.peer.credentials is not None else None
+        passing.attempts += 1
+        if challenge is None or passing.attempts >= ATTEMPTS or passing.call.ended or passing.offer:
+            return False
+        passing.challenge = challenge
+        self._send(passing, now)
+        return True
+
+    def _updated(self, passing: Passing, response: Response, now: float) -> Response:
+        """The answer to an UPDATE that was passed on: timers are each leg's own."""
+        call, request = passing.call, passing.server.request
+        if response.status >= 300 or call.ended:
+            return request.response(response.status, response.reason)
+        passing.fork.dialogs[1 - passing.source].refresh(response)
+        timed = ""
+        if call.state == "answered":
+            self.refresh.answered(call, 1 - passing.source, response, now)
+            timed = self.refresh.answer(call, passing.source, request, now)
+        return self._own(call, passing.source, passing.fork, request, timed)
+
+    def _describe(self, passing: Passing, response: Response, answer: Response) -> None:
+        """Body of the answer: a description rebuilt, anything else as policy has it."""
+        call, media = passing.call, passing.fork.media
+        description = relay.description(response)
+        if description is None:
+            if not self.core.withheld(call, 1 - passing.source, response, passing.server.request.method):
+                relay.carry_body(response, answer)
+            return
+        if not passing.offer or response.status >= 300 or not media.pending or call.ended:
+            return
+        try:
+            body, _ = media.pass_(1 - passing.source, description, final=True)
+        except PeerError:
+            self.core.counters["refused"] += 1
+            media.withdraw()
+            answer.status, answer.reason = 488, "Not Acceptable Here"
+            return
+        answer.put_body(SDP, body)
+        self.core.agreed(call, passing.fork)
