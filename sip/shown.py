@@ -15,7 +15,8 @@ _HEADERS: Final = frozenset(
         "supported", "require", "unsupported", "accept", "content-type", "content-length", "session-expires", "min-se",
         "rseq", "rack", "event", "subscription-state", "refer-to", "referred-by", "replaces", "reason", "retry-after",
         "date", "p-asserted-identity", "p-preferred-identity", "remote-party-id", "privacy", "diversion",
-        "history-info", "expires", "warning", "user-agent", "server", "allow-events", "info-package", "content-disposition",
+        "history-info", "expires", "warning", "user-agent", "server", "allow-events", "info-package",
+        "content-disposition",
     }
 )  # fmt: skip
 _LINES: Final = ("v=", "o=", "s=", "c=", "t=", "m=", "b=")

@@ -90,6 +90,12 @@ class Engine:
         self._recorded = np.zeros(capacity, np.bool_)
         self.mode = np.full(capacity, Mode.SEALED, np.int8)
         self._muted_until = np.zeros(capacity)
+        self._passes = np.full(capacity, -1, np.int64)
+        """Keys that may still pass in passthrough before it ends; negative: any number."""
+        self._passed = np.zeros(capacity, np.uint32)
+        """Timestamp of the last press that passed."""
+        self.latched: list[int] = []
+        """Trunk slots whose passthrough has ended by their keys this tick."""
         self._confirmed_at = np.full(capacity, -np.inf)
         """When the last key of a leg was confirmed, by the decoder or an event."""
         self.last_arrival = np.zeros(capacity)
@@ -111,6 +117,7 @@ class Engine:
         now: float,
         ports: tuple[int, int] = (0, 0),
         again: bool = False,
+        guard_keys: int = 0,
     ) -> None:
         """Tie two free slots into a call. random: gives 32 unguessable bits (RFC 3550 section 5.1); ports: local ones
         of trunk and agent; again: the call was there before this process, and goes on in its numbers."""
@@ -130,6 +137,7 @@ class Engine:
             self.last_arrival[slot] = now
         self._trunk[trunk], self._trunk[agent] = True, False
         self.mode[trunk] = mode
+        self._passes[trunk] = guard_keys or -1
 
     def update(self, slot: int, receive: dict[int, str], send: dict[str, int], ptime_ms: int) -> None:
         """Set which payload types may come in on `slot` and which go out by it; all others are dropped."""
@@ -196,6 +204,7 @@ class Engine:
         out.count = 0
         self.keys.clear()
         self.alarms.clear()
+        self.latched.clear()
         self.heard.clear()
         for caller, index in self.ears.due(now):
             self._key(caller, INDEX_TO_EVENT[index], INBAND, now)
@@ -417,7 +426,7 @@ class Engine:
         if event is None:
             self.tally.malformed[slot] += 1
             return
-        if self.mode[slot] == Mode.PASSTHROUGH:
+        if self.mode[slot] == Mode.PASSTHROUGH and self._may_pass(slot, int(head.timestamp[row])):
             self._pass_event(rows, row, head, kind, now)
             return
         timestamp, scale = int(head.timestamp[row]), int(SCALE[kind[row]])
@@ -495,6 +504,19 @@ class Engine:
         self.egress.step(to, 1)
         payload = rows.slab[row : row + 1, head.start[row] : head.end[row]]
         self.egress.write(self.out, to, kinds, payload, self.egress.clock(to, timestamp), head.marker[row : row + 1], 0)
+
+    def _may_pass(self, slot: int, timestamp: int) -> bool:
+        """Whether a key may pass in passthrough; with the first one too many passthrough is over."""
+        if self._passes[slot] < 0 or timestamp == int(self._passed[slot]):
+            return True
+        self._passed[slot] = timestamp
+        if self._passes[slot]:
+            self._passes[slot] -= 1
+            return True
+        self._passes[slot] = -1
+        self.change_mode(slot, "guard")
+        self.latched.append(slot)
+        return False
 
 
 def _payload(rows: Rows, chosen: Index, head: rtp.Headers, size: int) -> NDArray[np.uint8]:

@@ -105,6 +105,13 @@ class Pump:
                 filter.accept_only(leg.sockets[0], *only)
         return believed
 
+    def relearn(self, slot: int) -> None:
+        """Forget who was believed by having spoken first."""
+        leg = self._legs.get(slot)
+        if leg is not None and leg.rule.forget():
+            self._mover.forget(slot)
+            filter.accept_all(leg.sockets[0])
+
     def kernel_drops(self, slot: int) -> int:
         """Datagrams to `slot` that the kernel has dropped: strangers', once the peer is known, or for want of room."""
         return sum(filter.drops(sock) for sock in self._legs[slot].sockets)

@@ -49,6 +49,13 @@ class SourceRule:
             self._known = source
         return good
 
+    def forget(self) -> bool:
+        """Forget who was learned; returns whether there was anyone."""
+        if self._learned is None:
+            return False
+        self._learned = self._known = None
+        return True
+
     def settled(self, source: Address) -> tuple[str, int | None] | None:
         """Once `source` is believed: who alone will be (the port None: any), None where that is not one host."""
         if self._rule == "network":

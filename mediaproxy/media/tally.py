@@ -14,6 +14,7 @@ NAMES: Final = (
     "reordered",
     "duplicates",
     "strangers",
+    "rejected",
     "kernel_drops",
     "excess",
     "unknown_payload",

@@ -14,13 +14,15 @@ from dataclasses import dataclass
 from select import poll
 from typing import Final
 
+import numpy as np
+
 from mediaproxy import log
 from mediaproxy.config import Config, port_range
 from mediaproxy.ipc import messages as m
 from mediaproxy.ipc.key import Key, KeySender
 from mediaproxy.ipc.process import Process
 from mediaproxy.ipc.tap import Tap
-from mediaproxy.media import egress, modes
+from mediaproxy.media import egress, modes, srtp
 from mediaproxy.media.budget import Budget
 from mediaproxy.media.engine import Engine
 from mediaproxy.media.load import BOUNDS, Load
@@ -30,6 +32,7 @@ from mediaproxy.media.pump import Pump
 from mediaproxy.media.rehearsal import rehearse
 from mediaproxy.media.rows import Rows
 from mediaproxy.media.source import SourceRule
+from mediaproxy.media.srtp import Keyring
 from mediaproxy.media.tally import NAMES
 
 TICK: Final = 0.005
@@ -80,6 +83,7 @@ class Worker:
         _raise_descriptors(2 * capacity)
         rehearse()
         self._engine = Engine(capacity, _kept(process.memory.get("egress"), egress.octets(capacity)))
+        self._keyring = Keyring(capacity, _kept(process.memory.get("srtp"), srtp.octets(capacity)))
         self._pump = Pump(capacity)
         self._budget = Budget(capacity)
         first, last = _share(port_range(config.media), process.role, config.media.workers)
@@ -88,6 +92,8 @@ class Worker:
         self._free = list(range(capacity - 1, -1, -1))
         self._calls: dict[str, Call] = {}
         self._by_slot: dict[int, Call] = {}
+        self._rejected = np.zeros(capacity, np.int64)
+        """Packets of each leg that were no SRTP of its peer's."""
         self._numbers = 0
         self._next_idle_check = 0.0
         self.load = Load(TICK)
@@ -137,15 +143,28 @@ class Worker:
         if rows.count >= max(_BEHIND_AT_LEAST, _BEHIND * len(self._by_slot)):
             self._catch_up(now)
             return
+        self._keyring.open(rows)
+        self._relearn()
         self._budget.admit(rows, now)
         out = self._work(rows, now)
         if out is None:
             return
-        self._pump.send(out)
         if self._engine.heard:
             self._record(out, now)
+        self._keyring.seal(out)
+        self._pump.send(out)
         out.wipe()  # in passthrough it may hold telephone-events
         self.load.tick(self._clock() - now, late)
+
+    def _relearn(self) -> None:
+        """Whoever was learned as the source but cannot speak SRTP is not the peer: the next one is learned."""
+        if not self._keyring.rejected.any():
+            return
+        for slot in np.flatnonzero(self._keyring.rejected):
+            self._rejected[slot] += self._keyring.rejected[slot]
+            if not self._keyring.good(int(slot)):
+                self._pump.relearn(int(slot))
+        self._keyring.rejected[:] = 0
 
     def _catch_up(self, now: float) -> None:
         """After a stall what has piled up is thrown away unread: to work through it would be the next stall. A key may
@@ -167,6 +186,9 @@ class Worker:
         self._send_keys(now)
         for slot in self._engine.alarms:
             self._fault(self._by_slot[slot], "guard")
+        for slot in self._engine.latched:
+            call = self._by_slot[slot]
+            self._signalling.send(m.ModeSet(call.id, modes.name(Mode(int(self._engine.mode[slot]))), 0, "keys"))
         return out
 
     def _send_keys(self, now: float) -> None:
@@ -247,7 +269,7 @@ class Worker:
         by_slot = dict(zip(slots, ports, strict=True))
         self._engine.open(
             trunk, agent, modes.parse(message.mode), lambda: secrets.randbits(32), message.record, now,
-            (by_slot[trunk], by_slot[agent]), again=bool(message.legs[0].port),
+            (by_slot[trunk], by_slot[agent]), again=bool(message.legs[0].port), guard_keys=message.guard_keys,
         )  # fmt: skip
         self._numbers += 1
         call = Call(message.call, slots, (ports[0], ports[1]), trunk, message.record, self._numbers, now)
@@ -287,7 +309,8 @@ class Worker:
         return None
 
     def _update(self, call: Call, message: m.UpdateCall) -> None:
-        for slot, leg in zip(call.slots, message.legs, strict=True):
+        for slot, port, leg in zip(call.slots, call.ports, message.legs, strict=True):
+            self._keyring.set(slot, port, leg.suite, leg.own_key, leg.peer_key)
             self._pump.update(slot, (leg.host, leg.port) if leg.host else None, leg.control_port)
             self._engine.update(slot, leg.receive, leg.send, leg.ptime)
 
@@ -322,7 +345,10 @@ class Worker:
         now = self._clock()
         del self._calls[call.id]
         for slot, port in zip(call.slots, call.ports, strict=True):
-            self._pump.send(self._engine.goodbye(slot))
+            goodbye = self._engine.goodbye(slot)
+            self._keyring.seal(goodbye)
+            self._pump.send(goodbye)
+            self._keyring.drop(slot)
             self._count_closed(call, slot)
             del self._by_slot[slot]
             self._pump.close(slot)
@@ -373,6 +399,7 @@ class Worker:
         counts = {name: int(value) for name, value in self._engine.counts(slot).items()}
         return counts | {
             "strangers": int(self._pump.strangers[slot]),
+            "rejected": int(self._rejected[slot]),
             "kernel_drops": self._pump.kernel_drops(slot),
             "excess": int(self._budget.excess[slot]),
         }
@@ -384,6 +411,7 @@ class Worker:
             self._closed[name] += value
         self._counts["unsent"] += int(self._pump.unsent[slot])
         self._pump.forget_counts(slot)
+        self._rejected[slot] = 0
         self._budget.reset(slot)
         log.get().info("leg", call=call.id, side="trunk" if slot == call.trunk else "agent", **counts)
 

@@ -35,7 +35,10 @@ def make(config: Config) -> Plan:
     roles = (
         Role("vault", "mediaproxy.vault"),
         Role("recording", "mediaproxy.recording"),
-        *(Role(name, "mediaproxy.media", memory=("egress",), limit=config.media.memory_limit_mb) for name in media),
+        *(
+            Role(name, "mediaproxy.media", memory=("egress", "srtp"), limit=config.media.memory_limit_mb)
+            for name in media
+        ),
         Role("agent", "mediaproxy.agent", ("api",)),
         Role("signalling", "mediaproxy.signalling", tuple(name for name in sockets.wanted(config) if name != "api")),
     )
