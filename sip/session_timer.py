@@ -59,7 +59,7 @@ def as_server(request: Request, wanted: int, smallest: int, now: float) -> tuple
     wanted: this box's own interval, 0 for none unless the peer asks; smallest: its Min-SE. Raises TooSmall.
     """
     seconds, refresher = read(request)
-    able = "timer" in request.tokens("Supported")
+    able = "timer" in request.tokens("Supported") or refresher == "uac"
     if seconds:
         if seconds < smallest:
             if able:

@@ -106,6 +106,7 @@ class Answers:
             ex.last_number += 1
             answer.headers += [("Require", "100rel"), ("RSeq", str(ex.last_number))]
             ex.waiting.append(Provisional(fork, answer, ex.last_number, asked))
+            ex.answered = ex.answered or bool(answer.body)
             if len(ex.waiting) == 1:
                 self.core.layer.respond_reliably(ex.server, answer, now)
         else:
@@ -332,7 +333,7 @@ class Answers:
             return body
         if description is not None:
             return told  # the answer that went before, again
-        if response.status >= 200 and ex.offer_came and media.pending:
+        if response.status >= 200 and ex.offer_came and not ex.answered:
             media.withdraw()  # the answer came in an 18x and was not repeated
             return told
         return b""

@@ -65,6 +65,8 @@ class Exchange:
     """The INVITE held an offer."""
     settled: bool = False
     """Offer and answer of this INVITE are through."""
+    answered: bool = False
+    """The calling leg has had a description in a reliable provisional answer."""
     reliable: bool = False
     """The calling leg can take reliable provisional answers; `insists`: it wants no other."""
     insists: bool = False
