@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from sip.errors import PeerError
 from sip.headers.address import Address
+from sip.headers.via import MAGIC
 from sip.hop import Hop
 from sip.message import Request, Response
 from sip.uri import Uri
@@ -33,11 +34,14 @@ class Dialog:
     @classmethod
     def as_server(cls, request: Request, tag: str, source: Hop) -> Dialog:
         """The dialog that an INVITE from a peer opens (section 12.1.1). Raises PeerError."""
+        contacts = request.every("Contact")
+        if not contacts and not request.via.branch.startswith(MAGIC):
+            contacts = [request.from_.uri]  # RFC 2543 did not ask for one
         return cls(
             request.call_id,
             request.to.tagged(tag),
             request.from_,
-            _contact(request.every("Contact")),
+            _contact(contacts),
             source,
             _route(request.every("Record-Route")),
             0,

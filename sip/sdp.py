@@ -99,10 +99,11 @@ def _connection(value: str) -> str:
         raise PeerError("c= of SDP cannot be read", 488)
     address = parts[2].partition("/")[0]
     try:
-        ip_address(address)  # a name would have to be looked up for every packet
+        found = ip_address(address)  # a name would have to be looked up for every packet
     except ValueError:
         raise PeerError("c= of SDP is not an IP address", 488) from None
-    return address
+    mapped = found.ipv4_mapped if found.version == 6 else None
+    return str(mapped) if mapped is not None else address
 
 
 def _attribute(sdp: Sdp, media: Media | None, value: str) -> None:

@@ -43,10 +43,16 @@ class Site:
         agent_port: int,
         calls: int = 250,
         record: bool = True,
+        settings: dict[str, str] | None = None,
     ) -> None:
+        """settings: further lines of the configuration: of the peers `caller` and `desk`, of the routes `inbound` and
+        `outbound`, of the sides `trunk` and `agent`, and `more` for whole tables."""
+        self._settings = settings or {}
         self.directory, self.recordings = directory, recordings
         self.trunk = ("127.0.0.1", free_port())
         self.agent = ("127.0.0.1", free_port())
+        self.trace = directory / "trace.sock"
+        self.cdr = directory / "calls.jsonl"
         self.api = free_port(socket.SOCK_STREAM)
         self.token = secrets.token_urlsafe(24)
         self.log = directory / "flattone.log"
@@ -109,16 +115,20 @@ class Site:
     def _text(self, gateway_port: int, authority: Path, bearer: Path) -> str:
         caller, agent = self._phones
         digest = hashlib.sha256(self.token.encode()).hexdigest()
+        add = dict.fromkeys(("caller", "desk", "inbound", "outbound", "trunk", "agent", "more"), "") | self._settings
+        desk = "" if "address" in add["desk"] else f'address = "127.0.0.1:{agent}"'
         last = 4 * (self._calls + 8) - 1  # with room for emergencies
         first = 20000 + 2 * secrets.randbelow((12600 - last) // 2)  # below the ports that the system gives out itself
         return f"""# Written by the demo: one trunk peer, one agent phone, the reference token server.
 [trunk]
 sip_listen = "127.0.0.1:{self.trunk[1]}"
 rtp_address = "127.0.0.1"
+{add["trunk"]}
 
 [agent]
 sip_listen = "127.0.0.1:{self.agent[1]}"
 rtp_address = "127.0.0.1"
+{add["agent"]}
 
 [media]
 ports = "{first}-{first + last}"
@@ -129,11 +139,13 @@ max_calls = {self._calls}
 name = "caller"
 side = "trunk"
 address = "127.0.0.1:{caller}"
+{add["caller"]}
 
 [[peer]]
 name = "desk"
 side = "agent"
-address = "127.0.0.1:{agent}"
+{desk}
+{add["desk"]}
 
 [[route]]
 name = "emergency"
@@ -148,6 +160,7 @@ from = "caller"
 to = "desk"
 gateway = "reference"
 record = {str(self._record).lower()}
+{add["inbound"]}
 
 [[route]]
 name = "outbound"
@@ -155,6 +168,7 @@ from = "desk"
 to = "caller"
 gateway = "reference"
 record = {str(self._record).lower()}
+{add["outbound"]}
 
 [[gateway]]
 name = "reference"
@@ -176,6 +190,14 @@ directory = "{self.recordings}"
 
 [stop]
 grace_seconds = 1
+
+[trace]
+socket = "{self.trace}"
+
+[cdr]
+file = "{self.cdr}"
+
+{add["more"]}
 """
 
     def request(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:

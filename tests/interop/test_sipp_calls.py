@@ -6,7 +6,6 @@ import asyncio
 import json
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +16,7 @@ from mediaproxy.demo.phone import Phone, Sent
 from mediaproxy.demo.site import Site, free_port
 from tests.fixtures import keyed, sipp
 from tests.fixtures.listener import Listener, Packet
-from tests.fixtures.live import read_metrics
+from tests.fixtures.live import capture, read_metrics
 from tests.fixtures.sipp import Sipp
 
 pytestmark = pytest.mark.interop
@@ -42,19 +41,6 @@ def tones(keys: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
     audio[:7200] += rng.normal(0, 0.02, 7200).astype(np.float32)
     octets = g711.encode(audio, g711.PCMU)
     return np.concatenate([octets, np.full(-len(octets) % 160, 0xFF, np.uint8)]), marks
-
-
-def capture(site: Site, extension: str) -> dict[str, Any]:
-    """Wait for the answered call, start a capture, follow it to its end."""
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        status, body = site.request("POST", "/v1/captures", {"call": {"extension": extension}})
-        if status == 201:
-            break
-        time.sleep(0.05)
-    assert status == 201, body
-    *_, last = site.events(body["id"])
-    return last
 
 
 def align(sent: np.ndarray, heard: np.ndarray) -> int:

@@ -155,7 +155,9 @@ def test_update_in_an_early_dialog_changes_media_both_ways() -> None:
         update = net.request(other, "UPDATE")
         assert b"m=audio 4000" in update.body
         answer = update.response(200)
-        answer.put_body("application/sdp", SDP.format("192.0.2.1" if other == "trunk" else "198.51.100.1", 9000).encode())
+        answer.put_body(
+            "application/sdp", SDP.format("192.0.2.1" if other == "trunk" else "198.51.100.1", 9000).encode()
+        )
         net.send(other, answer)
         assert net.response(side, 200).cseq[1] == "UPDATE"
         assert net.agreed()[-1].legs[index].remote == (host, port)

@@ -77,7 +77,9 @@ def test_hops_are_asked_and_come_back() -> None:
     assert not net.box.core.down
 
 
-@pytest.mark.parametrize(("algorithm", "hashed"), [("MD5", hashlib.md5), ("SHA-256", hashlib.sha256), ("", hashlib.md5)])
+@pytest.mark.parametrize(
+    ("algorithm", "hashed"), [("MD5", hashlib.md5), ("SHA-256", hashlib.sha256), ("", hashlib.md5)]
+)
 @pytest.mark.parametrize("status", [401, 407])
 def test_a_peer_that_asks_for_credentials_gets_them(algorithm: str, hashed: object, status: int) -> None:
     net = Net(agent={"credentials": Credentials("box", "s3cret")})
@@ -219,7 +221,9 @@ def test_requests_over_a_stream_go_back_over_it() -> None:
     ok, _ = net.establish()
     stream = Hop("192.0.2.1", 40123, TCP, 7)
     text = net.within("trunk", ok, "INFO", 2, "<x/>", "application/media_control+xml").replace("/UDP", "/TCP")
-    net.box.receive(bytearray(text.replace("sip:x@192.0.2.1", "sip:x@192.0.2.1;transport=tcp").encode()), "trunk", stream, net.now)
+    net.box.receive(
+        bytearray(text.replace("sip:x@192.0.2.1", "sip:x@192.0.2.1;transport=tcp").encode()), "trunk", stream, net.now
+    )
     net._settle()
     net.box.hang_up(net.call.id, "test", net.now)
     net._settle()
@@ -288,7 +292,10 @@ def test_policy_decides_on_srtp(policy: str, status: int) -> None:
 
 
 def test_further_media_is_removed_or_refused() -> None:
-    body = SDP.format("192.0.2.1", 6000) + "m=video 7000 RTP/AVP 96\r\nm=image 7002 udptl t38\r\nm=text 7004 RTP/AVP 98\r\n"
+    body = (
+        SDP.format("192.0.2.1", 6000)
+        + "m=video 7000 RTP/AVP 96\r\nm=image 7002 udptl t38\r\nm=text 7004 RTP/AVP 98\r\n"
+    )
     stream = offer_answer.read(sdp.parse(body.encode()))
     assert len(stream.layout.sections) == 4
     with pytest.raises(offer_answer.PeerError):

@@ -87,11 +87,15 @@ def test_a_refresh_waits_for_an_invite_on_its_way_and_after_glare() -> None:
     pending = net.request("agent", "INVITE")
     net.answer("agent", pending, 180, body=False)
     net.wait(101)
-    assert not [m for m in net.at["agent"] if not isinstance(m, Response) and m.method == "INVITE" and m.cseq != pending.cseq]
+    assert not [
+        m for m in net.at["agent"] if not isinstance(m, Response) and m.method == "INVITE" and m.cseq != pending.cseq
+    ]
     net.answer("agent", pending, headers="Session-Expires: 200;refresher=uac")
     net.send("trunk", net.within("trunk", net.response("trunk", 200), "ACK", 2))
     net.wait(110)
-    mine = next(m for m in net.at["agent"] if not isinstance(m, Response) and m.method == "INVITE" and m.cseq != pending.cseq)
+    mine = next(
+        m for m in net.at["agent"] if not isinstance(m, Response) and m.method == "INVITE" and m.cseq != pending.cseq
+    )
     net.at["agent"].clear()
     net.send("agent", mine.response(491, tag="bagent"))
     assert net.request("agent", "ACK")
