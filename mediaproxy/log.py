@@ -6,12 +6,14 @@ Tracebacks carry no local variables and exceptions no text: what a peer or a cal
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import sys
 import traceback
 from collections.abc import MutableMapping
 from typing import Any
 
+import msgspec
 import structlog
 
 FIELDS = frozenset(
@@ -58,7 +60,7 @@ class _Writer:
 def configure(role: str, form: str = "json", level: str = "info") -> None:
     """Set up logging for this process. form: json or console."""
     render: Any = (
-        structlog.processors.JSONRenderer()
+        structlog.processors.JSONRenderer(serializer=_json)
         if form == "json"
         else structlog.dev.ConsoleRenderer(colors=False, pad_event_to=0)
     )
@@ -75,6 +77,7 @@ def configure(role: str, form: str = "json", level: str = "info") -> None:
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(role=role)
+    get.cache_clear()
     sys.excepthook = _last_words
     logging.disable(logging.CRITICAL)  # libraries log what they please; only this module's lines get out
 
@@ -83,6 +86,11 @@ def _last_words(kind: type[BaseException], error: BaseException, _: Any) -> None
     get().critical("died", error=kind.__name__, where=_where(error))
 
 
+def _json(event: dict[str, Any], **_: Any) -> str:
+    return msgspec.json.encode(event).decode()
+
+
+@functools.cache
 def get() -> Any:
     """The logger."""
     return structlog.get_logger()

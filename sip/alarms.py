@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
 _SWEEP = 512
-"""Settings between two looks for alarms that were called off."""
+"""Entries beyond twice the alarms that are set after which those that were called off are thrown out."""
 
 
 class Alarms(Generic[K]):
@@ -27,7 +27,7 @@ class Alarms(Generic[K]):
         self._due[key] = when
         self._ticket += 1
         heapq.heappush(self._heap, (when, self._ticket, key))
-        if self._ticket % _SWEEP == 0:
+        if len(self._heap) > 2 * len(self._due) + _SWEEP:
             self._heap = [entry for entry in self._heap if self._due.get(entry[2]) == entry[0]]
             heapq.heapify(self._heap)
 

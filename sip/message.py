@@ -5,7 +5,7 @@ The body is a buffer of its own, so that one that holds a digit can be blanked b
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -23,10 +23,13 @@ _COMPACT = {
     "a": "accept-contact",
 }  # fmt: skip
 """IANA's compact forms."""
+_FOLD = re.compile(r"[ \t]*\n[ \t]+")
 _TOKEN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-.!%*_+`'~")
 _SINGLE = frozenset({"call-id", "cseq", "from", "to", "max-forwards", "content-length", "content-type"})
 """Headers that may stand once only."""
 
+_METHODS = frozenset({"INVITE", "ACK", "BYE", "CANCEL", "OPTIONS", "INFO", "PRACK", "UPDATE", "REFER", "NOTIFY"})
+"""Those that are known to be tokens."""
 REASONS = {
     100: "Trying", 180: "Ringing", 183: "Session Progress", 200: "OK", 202: "Accepted", 400: "Bad Request",
     403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed", 406: "Not Acceptable", 408: "Request Timeout",
@@ -60,6 +63,8 @@ class Message:
     body: bytearray = field(default_factory=bytearray, repr=False)
     _read: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
     """What has been parsed already, by header, until that header is changed."""
+    _index: dict[str, list[str]] | None = field(default=None, init=False, repr=False, compare=False)
+    """Of a message from the wire, the lines of each header by canonical name; whoever changes one goes by a method."""
 
     def start_line(self) -> str:
         """The first line, without its end."""
@@ -68,6 +73,9 @@ class Message:
     def get(self, name: str) -> str | None:
         """The first value of header `name` (long form), or None."""
         wanted = name.lower()
+        if self._index is not None:
+            found = self._index.get(wanted)
+            return found[0] if found else None
         for key, value in self.headers:
             if canonical(key) == wanted:
                 return value
@@ -83,6 +91,8 @@ class Message:
     def lines(self, name: str) -> list[str]:
         """All values of header `name`, a line each."""
         wanted = name.lower()
+        if self._index is not None:
+            return list(self._index.get(wanted, ()))
         return [value for key, value in self.headers if canonical(key) == wanted]
 
     def every(self, name: str) -> list[str]:
@@ -101,12 +111,16 @@ class Message:
         gone = {name.lower() for name in names}
         for name in gone:
             self._read.pop(name, None)
+            if self._index is not None:
+                self._index.pop(name, None)
         self.headers = [(key, value) for key, value in self.headers if canonical(key) not in gone]
 
     def set(self, name: str, value: str) -> None:
         """Put one header in the place of all of that name, at the end."""
         self.remove(name)
         self.headers.append((name, value))
+        if self._index is not None:
+            self._index[canonical(name)] = [value]
 
     @property
     def call_id(self) -> str:
@@ -155,6 +169,8 @@ class Message:
             if canonical(name) == "via":
                 rest = p.split(value, ",")[1:] if "," in value else []
                 self.headers[i] = (name, ", ".join([str(via), *rest]))
+                if self._index is not None:
+                    self._index["via"][0] = self.headers[i][1]
                 break
         self._read["via"] = via
 
@@ -168,7 +184,7 @@ class Message:
         self.remove("Content-Type", "Content-Length")
         self.body = bytearray(body)
         if body:
-            self.headers.append(("Content-Type", content_type))
+            self.set("Content-Type", content_type)
 
     def wipe(self) -> None:
         """Blank the body."""
@@ -220,13 +236,15 @@ def parse(data: bytes | bytearray) -> Request | Response:
     if len(data) > limits.MESSAGE_BYTES:
         raise PeerError("message is too large", 513)
     head_end, body_start = head(data)
-    lines = data[:head_end].decode("utf-8", "surrogateescape").lstrip("\r\n").split("\n")
-    lines = [line.removesuffix("\r") for line in lines]
-    if any("\r" in line or "\0" in line.replace("\\\0", "") for line in lines):
+    text = data[:head_end].decode("utf-8", "surrogateescape").lstrip("\r\n").replace("\r\n", "\n").removesuffix("\r")
+    if "\r" in text or ("\0" in text and "\0" in text.replace("\\\0", "")):
         raise PeerError("a line holds a control character")  # also in folded lines: what one peer takes for an end
-    message = _start(lines[0])
-    message.headers = _headers(lines[1:])
-    _check(message)
+    if "\n " in text or "\n\t" in text:
+        text = _FOLD.sub(" ", text)
+    first, *lines = text.split("\n")
+    message = _start(first)
+    message._index = _headers(lines, message.headers)
+    _check(message, message._index)
     length = message.get("Content-Length")
     body_end = len(data)
     if length is not None:
@@ -243,10 +261,12 @@ def parse(data: bytes | bytearray) -> Request | Response:
 
 def head(data: bytes | bytearray) -> tuple[int, int]:
     """Where the headers end and the body starts. Raises PeerError."""
-    ends = [(data.find(end, 0, limits.HEADER_BYTES + len(end)), len(end)) for end in (b"\r\n\r\n", b"\n\n")]
-    at, size = min((end for end in ends if end[0] >= 0), default=(-1, 0))
+    at = data.find(b"\r\n\r\n", 0, limits.HEADER_BYTES + 4)
+    other = data.find(b"\n\n", 0, at if at >= 0 else limits.HEADER_BYTES + 2)
+    if other >= 0:
+        return other, other + 2
     if at >= 0:
-        return at, at + size
+        return at, at + 4
     if len(data) > limits.HEADER_BYTES:
         raise PeerError("headers are too large", 513)
     raise PeerError("headers do not end")
@@ -260,48 +280,46 @@ def _start(line: str) -> Request | Response:
             raise PeerError("status line cannot be read")
         return Response(status=int(code), reason=reason)
     uri, _, version = rest.rpartition(" ")
-    if not first or not set(first) <= _TOKEN or not uri or " " in uri.strip():
+    if not first or not (first in _METHODS or set(first) <= _TOKEN) or not uri or " " in uri.strip():
         raise PeerError("request line cannot be read")
     if version.upper() != "SIP/2.0":
         raise PeerError("SIP version is not 2.0", 505)
     return Request(method=first, uri=uri.strip())
 
 
-def _headers(lines: Iterable[str]) -> list[tuple[str, str]]:
-    headers: list[tuple[str, str]] = []
+def _headers(lines: list[str], headers: list[tuple[str, str]]) -> dict[str, list[str]]:
+    """Fill `headers`; returns their values by canonical name."""
+    if len(lines) > limits.HEADERS:
+        raise PeerError("too many headers", 513)
+    index: dict[str, list[str]] = {}
     for line in lines:
-        if line[:1] in (" ", "\t"):
-            if not headers:
-                raise PeerError("first header is folded")
-            name, value = headers[-1]
-            headers[-1] = (name, f"{value} {line.strip()}".strip())
-            continue
         name, colon, value = line.partition(":")
-        name = name.rstrip(" \t")
-        if not colon or not name or not set(name) <= _TOKEN:
-            raise PeerError("a header line cannot be read")
-        headers.append((name, value.strip()))
-        if len(headers) > limits.HEADERS:
-            raise PeerError("too many headers", 513)
-    return headers
+        key = _KNOWN.get(name)
+        if key is None or not colon:
+            name = name.rstrip(" \t")
+            if not colon or not name or not set(name) <= _TOKEN:
+                raise PeerError("a header line cannot be read")
+            key = canonical(name)
+        value = value.strip()
+        headers.append((name, value))
+        if key in index:
+            index[key].append(value)
+        else:
+            index[key] = [value]
+    return index
 
 
-def _check(message: Request | Response) -> None:
+def _check(message: Request | Response, index: dict[str, list[str]]) -> None:
     """What every message needs (RFC 3261 section 8.1.1)."""
-    seen: set[str] = set()
-    vias = 0
-    for spelling, value in message.headers:
-        name = canonical(spelling)
-        if name in _SINGLE:
-            if name in seen:
-                raise PeerError(f"{name} stands twice")
-            seen.add(name)
-        elif name == "via":
-            vias += 1 + value.count(",")
-            if "," in value and vias <= limits.VIAS:
-                _ = [Via.parse(one) for one in p.split(value, ",")]
-    if vias > limits.VIAS:
+    for name in _SINGLE:
+        if len(index.get(name, ())) > 1:
+            raise PeerError(f"{name} stands twice")
+    vias = index.get("via", [])
+    if sum(1 + value.count(",") for value in vias) > limits.VIAS:
         raise PeerError("too many Vias", 483)
+    for value in vias:
+        if "," in value:
+            _ = [Via.parse(one) for one in p.split(value, ",")]
     _ = message.via, message.from_, message.to, message.call_id
     _, method = message.cseq
     if isinstance(message, Request):

@@ -20,7 +20,7 @@ from sip.message import Request, Response
 T1: Final = 0.5
 T2: Final = 4.0
 SWEEP: Final = 512
-"""Timers set between two looks for those that were stopped."""
+"""Timers beyond twice those that run after which a look is taken for those that were stopped."""
 T4: Final = 5.0
 """Round trip, longest interval, longest life of a message (RFC 3261 section 17.1.1.1), seconds."""
 
@@ -159,6 +159,7 @@ class TransactionLayer:
         self._clients: dict[tuple[str, str], ClientTransaction] = {}
         self._heap: list[tuple[float, int, str, Transaction]] = []
         self._ticket = 0
+        self._sweep_at = SWEEP
         self.outgoing: list[Outgoing] = []
         self.events: list[Event] = []
         self.refused = 0
@@ -399,9 +400,10 @@ class TransactionLayer:
         transaction.timers[name] = when
         self._ticket += 1
         heapq.heappush(self._heap, (when, self._ticket, name, transaction))
-        if self._ticket % SWEEP == 0:  # what was stopped early would keep its transaction for up to three minutes
+        if len(self._heap) > self._sweep_at:  # what was stopped early would keep its transaction for three minutes
             self._heap = [entry for entry in self._heap if entry[3].timers.get(entry[2]) == entry[0]]
             heapq.heapify(self._heap)
+            self._sweep_at = 2 * len(self._heap) + SWEEP
 
     def get_timer(self) -> float | None:
         """When `handle_timer` wants to be called, or None."""

@@ -46,7 +46,7 @@ class Site:
         settings: dict[str, str] | None = None,
     ) -> None:
         """settings: further lines of the configuration: of the peers `caller` and `desk`, of the routes `inbound` and
-        `outbound`, of the sides `trunk` and `agent`, and `more` for whole tables."""
+        `outbound`, of the sides `trunk` and `agent`, of `media`, and `more` for whole tables."""
         self._settings = settings or {}
         self.directory, self.recordings = directory, recordings
         self.trunk = ("127.0.0.1", free_port())
@@ -115,7 +115,10 @@ class Site:
     def _text(self, gateway_port: int, authority: Path, bearer: Path) -> str:
         caller, agent = self._phones
         digest = hashlib.sha256(self.token.encode()).hexdigest()
-        add = dict.fromkeys(("caller", "desk", "inbound", "outbound", "trunk", "agent", "more"), "") | self._settings
+        add = (
+            dict.fromkeys(("caller", "desk", "inbound", "outbound", "trunk", "agent", "media", "more"), "")
+            | self._settings
+        )
         desk = "" if "address" in add["desk"] else f'address = "127.0.0.1:{agent}"'
         last = 4 * (self._calls + 8) - 1  # with room for emergencies
         first = 20000 + 2 * secrets.randbelow((12600 - last) // 2)  # below the ports that the system gives out itself
@@ -134,6 +137,7 @@ rtp_address = "127.0.0.1"
 ports = "{first}-{first + last}"
 workers = 1
 max_calls = {self._calls}
+{add["media"]}
 
 [[peer]]
 name = "caller"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import time
 from dataclasses import dataclass, field
@@ -24,6 +25,8 @@ from sip.hop import UDP, Hop
 from sip.limits import MESSAGE_BYTES
 from sip.transaction import Outgoing
 
+GARBAGE = (50_000, 20, 100)
+"""Calls live for minutes: looking through all of them for cycles every few seconds would cost more than all parsing."""
 BURST = 64
 """Datagrams read from one socket before the loop looks elsewhere."""
 
@@ -90,6 +93,8 @@ class Host:
                 await self._ladder.listen(sock)
         for channel in (*self._workers, self._agent, self._vault, self._process.supervisor):
             loop.add_reader(channel.fileno(), self._messages, channel)
+        gc.freeze()
+        gc.set_threshold(*GARBAGE)
         self._b2bua.start(time.monotonic())
         self._after()
         self._process.begin()

@@ -30,7 +30,20 @@ def b2bua(config: Config) -> B2bua:
     site = Site(own, config.api.correlation_header, lambda: secrets.token_bytes(KEY_BYTES))
     strangers = frozenset(side for side in (TRUNK, AGENT) if config.side(side).strangers == "refuse")
     peers, routes = tuple(map(_peer, config.peers)), tuple(map(_route, config.routes))
-    return B2bua(peers, routes, site, lambda: secrets.token_hex(16), strangers)
+    return B2bua(peers, routes, site, _Ids(), strangers)
+
+
+class _Ids:
+    """Unguessable tokens of 128 bits, the system's randomness drawn 64 at a time."""
+
+    def __init__(self) -> None:
+        self._left: list[str] = []
+
+    def __call__(self) -> str:
+        if not self._left:
+            drawn = secrets.token_hex(16 * 64)
+            self._left = [drawn[i : i + 32] for i in range(0, len(drawn), 32)]
+        return self._left.pop()
 
 
 def _peer(config: PeerConfig) -> Peer:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 
 from sip import limits, offer_answer, session_timer
 from sip.alarms import Alarms
@@ -114,7 +113,7 @@ class Core:
         uri, last = Uri.parse(dialog.next_hop), dialog.peer
         host = uri.host.strip("[]")
         transport = uri.transport or (last.transport if uri.scheme == "sip" else TLS)
-        if not (_is_address(host) and leg.peer.speaks_from(host)):
+        if not leg.peer.speaks_from(host):  # a name, or somebody else's address
             return last
         if (leg.peer.side, transport) not in self.site.sip or (leg.peer.transport == TLS != transport):
             return last
@@ -266,11 +265,3 @@ def hops_left(request: Request) -> int:
 def too_many(call: Call) -> bool:
     """Whether a call has too many requests on their way."""
     return call.passing >= limits.EVENTS_PER_CALL
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True

@@ -30,6 +30,8 @@ class End:
     """What the peer said last, once agreed."""
     told: Crypto | None = field(default=None, repr=False)
     """The key under which this box sends."""
+    _heard: tuple[bytes, Stream] | None = field(default=None, init=False, repr=False)
+    """The last description read: an INVITE's is looked at before its media is opened, and again when it goes on."""
     wish: str = "sendrecv"
     """The direction that the peer asked for itself, and did not merely grant."""
 
@@ -48,7 +50,9 @@ class End:
 
     def read(self, body: bytes | bytearray) -> Stream:
         """What the peer says in `body`. Raises PeerError (488)."""
-        return offer_answer.read(sdp.parse(body), self.srtp, self.alone)
+        if self._heard is None or self._heard[0] != body:
+            self._heard = bytes(body), offer_answer.read(sdp.parse(body), self.srtp, self.alone)
+        return self._heard[1]
 
 
 @dataclass(slots=True)

@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import NamedTuple
 
 from sip.errors import PeerError
 from sip.headers import params as p
 
+_PLAIN = re.compile(r'([^"<>,;:]*)<([A-Za-z][^<>"\s]*:[^<>"\s]*)>((?:;[^;,"<>\s]*)*)')
+"""What nearly all addresses look like: nothing in it is quoted."""
+_SPACE = re.compile(r"\s")
 _TOKENS = re.compile(r"[A-Za-z0-9.!%*_+`'~ \t-]*")
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(NamedTuple):
     """ "display" <uri>;params. The URI stays text: From and To may hold any scheme."""
 
     uri: str
     display: str = ""
-    params: dict[str, str | None] = field(default_factory=dict)
+    params: Mapping[str, str | None] = MappingProxyType({})
 
     @classmethod
     def parse(cls, text: str) -> Address:
         """Parse one address. Raises PeerError."""
+        plain = _PLAIN.fullmatch(text)
+        if plain is not None:
+            tail = plain[3]
+            return cls(plain[2], plain[1].strip(), p.parse(tail.split(";")[1:]) if tail else MappingProxyType({}))
         head, *rest = p.split(text, ";")
         display, bracket, tail = head.partition("<") if not head.startswith('"') else _quoted(head)
         if bracket:
@@ -31,7 +39,7 @@ class Address:
         else:
             uri, display = head, ""
         uri = uri.strip()
-        if ":" not in uri or any(c.isspace() for c in uri):
+        if ":" not in uri or _SPACE.search(uri):
             raise PeerError("an address header holds no URI")
         return cls(uri, display.strip(), p.parse(rest))
 
@@ -49,7 +57,9 @@ class Address:
     def tagged(self, tag: str) -> Address:
         """The same address with another tag, or none if `tag` is empty."""
         rest = {name: value for name, value in self.params.items() if name != "tag"}
-        return Address(self.uri, self.display, rest | {"tag": tag} if tag else rest)
+        if tag:
+            rest["tag"] = tag
+        return Address(self.uri, self.display, rest)
 
 
 def _quoted(head: str) -> tuple[str, str, str]:

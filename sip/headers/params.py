@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from sip.errors import PeerError
 
@@ -45,6 +46,6 @@ def parse(parts: list[str]) -> dict[str, str | None]:
     return found
 
 
-def render(params: dict[str, str | None]) -> str:
+def render(params: Mapping[str, str | None]) -> str:
     """The text of `params`, each with its semicolon."""
     return "".join([f";{name}" if value is None else f";{name}={value}" for name, value in params.items()])

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from functools import cached_property
+from typing import NamedTuple
 
 from sip.errors import PeerError
 from sip.headers import params as p
@@ -19,8 +18,7 @@ _SENT = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class Via:
+class Via(NamedTuple):
     """SIP/2.0/transport host:port;params."""
 
     transport: str
@@ -48,7 +46,7 @@ class Via:
         """The branch, or nothing."""
         return self.params.get("branch") or ""
 
-    @cached_property
+    @property
     def sent_by(self) -> str:
         """host:port as one text, for matching."""
         return f"{self.host.lower()}:{self.port or PORTS.get(self.transport, 5060)}"
