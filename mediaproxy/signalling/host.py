@@ -232,7 +232,8 @@ class Host:
             del self._records[event.call]
             if event.ended is not None:
                 self._cdr.write(event.ended, record.story, event.reason, event.status)
-        log.get().info("call", call=event.call, state=event.state, reason=event.reason)
+        say = log.get().debug if event.state == "ringing" else log.get().info
+        say("call", call=event.call, state=event.state, reason=event.reason)
 
     def _key(self, event: KeyReceived) -> None:
         record = self._records.get(event.call)

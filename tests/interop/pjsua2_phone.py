@@ -67,7 +67,12 @@ class Phone:
         self.endpoint.libInit(config)
         transport = pj.TransportConfig()
         transport.port, transport.boundAddress, transport.publicAddress = args.sip_port, "127.0.0.1", "127.0.0.1"
-        self.endpoint.transportCreate(pj.PJSIP_TRANSPORT_UDP, transport)
+        kind = pj.PJSIP_TRANSPORT_UDP
+        if args.certificate:
+            kind, tls = pj.PJSIP_TRANSPORT_TLS, transport.tlsConfig
+            tls.certFile, tls.privKeyFile, tls.CaListFile = args.certificate, args.key, args.authority
+            tls.verifyServer = tls.verifyClient = tls.requireClientCert = True
+        handle = self.endpoint.transportCreate(kind, transport)
         self.endpoint.libStart()
         self.endpoint.audDevManager().setNullDev()
         for codec in self.endpoint.codecEnum2():
@@ -75,10 +80,20 @@ class Phone:
         config = pj.AccountConfig()
         config.idUri = f"sip:pj@127.0.0.1:{args.sip_port}"
         config.regConfig.registerOnAdd = False
+        if args.register:
+            config.idUri = f"sip:pj@{args.register.removeprefix('sip:')}"
+            config.regConfig.registrarUri, config.regConfig.registerOnAdd = args.register, True
+        if args.certificate:
+            config.sipConfig.transportId = handle
         media = config.mediaConfig
         media.transportConfig.port, media.transportConfig.boundAddress = args.rtp_port, "127.0.0.1"
         media.transportConfig.publicAddress = "127.0.0.1"
-        media.srtpUse = pj.PJMEDIA_SRTP_DISABLED
+        media.srtpUse = pj.PJMEDIA_SRTP_MANDATORY if args.srtp else pj.PJMEDIA_SRTP_DISABLED
+        media.srtpSecureSignaling = 0
+        if args.srtp:
+            keying = pj.IntVector()
+            keying.append(pj.PJMEDIA_SRTP_KEYING_SDES)
+            media.srtpOpt.keyings = keying
         config.natConfig.iceEnabled = False
         self.account = Account()
         self.account.phone = self
@@ -88,6 +103,8 @@ class Phone:
         self.recorder.createRecorder(args.record)
 
     def run(self) -> int:
+        while self.args.register and not self.account.getInfo().regIsActive:
+            self.endpoint.libHandleEvents(10)
         print("READY", flush=True)
         if self.args.call:
             self.call = Call(self)
@@ -124,6 +141,11 @@ def main() -> None:
     parser.add_argument("--play", required=True)
     parser.add_argument("--record", required=True)
     parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--certificate", help="speak TLS, with this certificate")
+    parser.add_argument("--key")
+    parser.add_argument("--authority")
+    parser.add_argument("--srtp", action="store_true", help="SRTP or nothing")
+    parser.add_argument("--register", help="a registrar, like sip:127.0.0.1:5060")
     code = Phone(parser.parse_args()).run()
     sys.stdout.flush()
     os._exit(code)  # the library's destructors may abort after libDestroy
