@@ -5,6 +5,7 @@ sounds=/usr/share/asterisk/sounds
 missing=""
 need() { [ -e "$1" ] || case "$missing " in *" $2 "*) ;; *) missing="$missing $2" ;; esac; }
 need "$(command -v sipp || echo /nowhere)" sip-tester
+need "$(command -v kamailio || ls /usr/sbin/kamailio 2>/dev/null || echo /nowhere)" kamailio
 need /usr/share/sip-tester/dtmf_2833_1.pcap sip-tester
 need $sounds/en_US_f_Allison asterisk-core-sounds-en-wav
 need $sounds/es_MX_f_Allison asterisk-core-sounds-es-wav

@@ -211,7 +211,7 @@ class Api:
         return Response(generate_latest(self._registry), media_type="text/plain; version=0.0.4")
 
 
-GAUGES = frozenset({"calls", "load", "ready", "running"})
+GAUGES = frozenset({"calls", "connections", "down", "load", "ready", "running"})
 """What a process tells that may fall again; all else only grows, until the process is restarted."""
 
 
