@@ -266,6 +266,7 @@ class TransactionLayer:
     def _forget(self, transaction: ServerTransaction) -> None:
         transaction.timers.clear()
         transaction.state = TERMINATED
+        transaction.owner = None
         self._servers.pop(transaction.key, None)
         if transaction.merged is not None:
             self._merged.pop(transaction.merged, None)
@@ -450,6 +451,7 @@ class TransactionLayer:
             self._give_up(transaction, 408)  # no answer (RFC 3261 section 8.1.3.1)
         else:
             self.give_up(transaction)
+            transaction.owner = None  # who holds it is held by it
 
 
 def _branch(request: Request, via: Via) -> str:

@@ -25,7 +25,7 @@ from sip.hop import UDP, Hop
 from sip.limits import MESSAGE_BYTES
 from sip.transaction import Outgoing
 
-GARBAGE = (50_000, 20, 100)
+GARBAGE = (20_000, 20, 10)
 """Calls live for minutes: looking through all of them for cycles every few seconds would cost more than all parsing."""
 BURST = 64
 """Datagrams read from one socket before the loop looks elsewhere."""
