@@ -10,7 +10,7 @@ from sip.message import Request, Response
 
 _HASHES = ("sha-256", "md5")
 """In order of preference; as hashlib names them, but for the dash."""
-_PAIR = re.compile(r'([A-Za-z0-9_-]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^\s,"]+)')
+_PAIR = re.compile(r'(?<![A-Za-z0-9_-])([A-Za-z0-9_-]{1,32})\s*=\s*("(?:[^"\\]|\\.)*"|[^\s,"]+)')
 
 
 @dataclass(frozen=True, slots=True)

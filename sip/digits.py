@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from sip.message import Request
+from sip import multipart
+from sip.errors import PeerError
+from sip.message import Message, Request
 
 _TYPES = ("dtmf", "digit", "telephone-event", "kpml", "signal")
 """Any content type, package or event with one of these words in it is taken for keys, known or not."""
@@ -25,19 +27,56 @@ class Digits:
     """A press that goes on: the same message will come again at its end (NOTIFY with audio/telephone-event)."""
 
 
-def holds_digits(request: Request) -> bool:
-    """Whether the body may be a key."""
-    kind = (request.get("Content-Type") or "").lower()
-    package = (request.get("Info-Package") or "").lower()
-    event = (request.get("Event") or "").lower() if request.method == "NOTIFY" else ""
+def holds_digits(message: Message) -> bool:
+    """Whether a message, or any part of its body, may be a key."""
+    kind = (message.get("Content-Type") or "").lower()
+    package = (message.get("Info-Package") or "").lower()
+    event = (message.get("Event") or "").lower() if isinstance(message, Request) and message.method == "NOTIFY" else ""
     if any(word in text for text in (kind, package, event) for word in _TYPES):
         return True
-    return any(_begins(request.body, word) for word in _NAMES)
+    if kind.startswith("multipart/"):
+        try:
+            return any(looks_like_keys(part.content_type, part.body) for part in multipart.split(kind, message.body))
+        except PeerError:
+            return True
+    return looks_like_keys(kind, message.body)
 
 
-def _begins(body: bytearray, word: bytes) -> bool:
+def blank(message: Message) -> None:
+    """Blank what may be a key in a message: its body, or those parts of it."""
+    kind = message.get("Content-Type") or ""
+    if not kind.lower().startswith("multipart/"):
+        message.wipe()
+        return
+    try:
+        parts = multipart.split(kind, message.body)
+    except PeerError:
+        message.wipe()
+        return
+    for part in parts:
+        if part.body and looks_like_keys(part.content_type, part.body):
+            at = message.body.find(part.body)
+            message.body[at : at + len(part.body)] = bytes(len(part.body))
+        part.body[:] = bytes(len(part.body))
+
+
+def looks_like_keys(kind: str, body: bytearray) -> bool:
+    """Whether a body, or one part of several, may be a key: by its type, its first words, or by holding no more."""
+    if any(word in kind.lower() for word in _TYPES):
+        return True
+    start, end = 0, len(body)
+    while start < end and body[start] in b" \t\r\n":
+        start += 1
+    while end > start and body[end - 1] in b" \t\r\n":
+        end -= 1
+    if 0 < end - start <= 2 and kind != "application/sdp":
+        return True
+    return any(_begins(body, word, start) for word in _NAMES)
+
+
+def _begins(body: bytearray, word: bytes, at: int = 0) -> bool:
     """Whether `body` begins with `word` in any case; looked at in place, since a slice would be a copy."""
-    return len(body) >= len(word) and all(body[i] | 0x20 == c | 0x20 for i, c in enumerate(word))
+    return len(body) >= at + len(word) and all(body[at + i] | 0x20 == c | 0x20 for i, c in enumerate(word))
 
 
 def take(request: Request) -> Digits:
@@ -60,7 +99,11 @@ def take(request: Request) -> Digits:
 
 
 def _text(body: bytearray) -> Digits:
-    start = body.find(b"=") + 1 if any(_begins(body, word) for word in _NAMES) else 0
+    start = 0
+    while start < len(body) and not any(_begins(body, word, start) for word in _NAMES):
+        following = body.find(b"\n", start)
+        start = following + 1 if following >= 0 else len(body)
+    start = body.find(b"=", start) + 1 if start < len(body) else 0
     while start < len(body) and body[start] in b" \t\r\n":
         start += 1
     end = start
@@ -75,14 +118,19 @@ def _text(body: bytearray) -> Digits:
 
 
 def _kpml(body: bytearray) -> Digits:
-    if body.find(b"<kpml-response") < 0:
+    if body.find(b"kpml-response") < 0:
         return Digits((), good=False)
-    at = body.find(b"digits=")
-    if at < 0 or at + 8 > len(body):
+    at = body.find(b"digits")
+    if at < 0:
         return Digits(())
-    quote = body[at + 7]
+    at += 6
+    while at < len(body) and body[at] in b" \t\r\n=":
+        at += 1
+    if at >= len(body) or body[at] not in b"\"'":
+        return Digits((), good=False)
+    quote = body[at]
     events: list[int] = []
-    for i in range(at + 8, min(len(body), at + 9 + _MOST)):
+    for i in range(at + 1, min(len(body), at + 2 + _MOST)):
         if body[i] == quote:
             return Digits(tuple(events))
         if body[i] not in _CODES:

@@ -16,8 +16,9 @@ class Framer:
 
     def __init__(self) -> None:
         self._data = bytearray()
-        self._looked = 0
-        """Where the next look for the end of the headers begins: an octet is looked at once."""
+        self._looked = self._whole = 0
+        """Where the next look for the end of the headers begins: an octet is looked at once. Then, how long the message
+        is that begins here."""
 
     def __len__(self) -> int:
         return len(self._data)
@@ -37,7 +38,7 @@ class Framer:
             message = self._data[:end]
             self._data[:end] = bytes(end)  # it may have held a key
             del self._data[:end]
-            self._looked = 0
+            self._looked = self._whole = 0
             found.append(message)
 
     def _skip(self, found: list[bytearray]) -> None:
@@ -60,6 +61,8 @@ class Framer:
         data = self._data
         if data[:1] == b"\r":
             return -1
+        if self._whole:
+            return self._whole if len(data) >= self._whole else -1
         found = data.find(b"\r\n\r\n", self._looked, limits.HEADER_BYTES + 4)
         if found < 0 and data.find(b"\n\n", self._looked, limits.HEADER_BYTES + 4) < 0:
             if len(data) > limits.HEADER_BYTES:
@@ -68,8 +71,8 @@ class Framer:
             return -1
         self._looked = 0
         end, start = head(data)
-        size = _length(data, end)
-        return start + size if len(data) >= start + size else -1
+        self._whole = start + _length(data, end)
+        return self._whole if len(data) >= self._whole else -1
 
     def wipe(self) -> None:
         """Blank what is left."""
@@ -81,7 +84,7 @@ def _length(data: bytearray, end: int) -> int:
     found = None
     for line in bytes(data[:end]).split(b"\n")[1:]:
         name, colon, value = line.partition(b":")
-        if colon and name.strip().lower() in _LENGTH:
+        if colon and line[:1] not in (b" ", b"\t") and name.strip().lower() in _LENGTH:
             size = number(value.decode("latin-1"), limits.MESSAGE_BYTES)
             if size is None or (found is not None and size != found):
                 raise PeerError("Content-Length cannot be read")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 
@@ -13,6 +14,9 @@ from sip.sdes import Crypto
 LAST_PORT = 65534
 """RTCP is one above (RFC 3550 section 11)."""
 LONGEST_PTIME = 200
+_EVENTS = re.compile(r"[0-9,-]{1,64}")
+"""The only format parameters that are used: which events there are (RFC 4733 section 2.4.1)."""
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\x85\u2028\u2029]")
 DIRECTIONS = ("sendrecv", "sendonly", "recvonly", "inactive")
 
 
@@ -53,7 +57,10 @@ class Sdp:
 
 def parse(body: bytes | bytearray) -> Sdp:
     """Parse an SDP body. Raises PeerError (488)."""
-    lines = body.decode("utf-8", "replace").replace("\r\n", "\n").split("\n")
+    text = body.decode("utf-8", "replace").replace("\r\n", "\n")
+    if _CONTROL.search(text):
+        raise PeerError("SDP holds a control character", 488)  # what one reader takes for the end of a line
+    lines = text.split("\n")
     if len(lines) > limits.SDP_LINES:
         raise PeerError("SDP has too many lines", 488)
     sdp = Sdp([])
@@ -102,8 +109,10 @@ def _connection(value: str) -> str:
         found = ip_address(address)  # a name would have to be looked up for every packet
     except ValueError:
         raise PeerError("c= of SDP is not an IP address", 488) from None
+    if "%" in address:
+        raise PeerError("c= of SDP has a zone", 488)
     mapped = found.ipv4_mapped if found.version == 6 else None
-    return str(mapped) if mapped is not None else address
+    return str(mapped if mapped is not None else found)
 
 
 def _attribute(sdp: Sdp, media: Media | None, value: str) -> None:
@@ -118,7 +127,7 @@ def _attribute(sdp: Sdp, media: Media | None, value: str) -> None:
     first, _, detail = rest.partition(" ")
     if name == "rtpmap":
         media.rtpmap[first] = detail.strip()
-    elif name == "fmtp":
+    elif name == "fmtp" and _EVENTS.fullmatch(detail.strip()):
         media.fmtp[first] = detail.strip()
     elif name == "crypto":
         media.crypto += [crypto for crypto in (sdes.parse(rest),) if crypto is not None][: limits.CRYPTOS]

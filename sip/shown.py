@@ -19,6 +19,8 @@ _HEADERS: Final = frozenset(
         "content-disposition",
     }
 )  # fmt: skip
+_PLAIN: Final = frozenset({"content-type", "event", "info-package"})
+"""Shown without their parameters."""
 _LINES: Final = ("v=", "o=", "s=", "c=", "t=", "m=", "b=")
 _ATTRIBUTES: Final = frozenset(
     {"rtpmap", "fmtp", "ptime", "maxptime", "rtcp", "sendrecv", "sendonly", "recvonly", "inactive", "mid", "group"}
@@ -29,7 +31,10 @@ def shown(message: Message) -> str:
     """The message as text, a line each, what is not on the list named but not shown."""
     lines = [message.start_line()]
     for name, value in message.headers:
-        lines.append(f"{name}: {value}" if canonical(name) in _HEADERS else f"{name}: (not shown)")
+        key = canonical(name)
+        if key in _PLAIN:
+            value = value.partition(";")[0]
+        lines.append(f"{name}: {value}" if key in _HEADERS else f"{name}: (not shown)")
     lines.append("")
     if message.content_type == "application/sdp":
         lines += [_line(line) for line in message.body.decode("utf-8", "replace").splitlines()]

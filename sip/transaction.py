@@ -127,9 +127,10 @@ class Cancelled:
 
 @dataclass(slots=True)
 class AckMissing:
-    """The 2xx was repeated for 64 * T1 and never acknowledged."""
+    """The 2xx was repeated for 64 * T1 and never acknowledged; `owner`: whose it was."""
 
     transaction: ServerTransaction
+    owner: object = None
 
 
 @dataclass(slots=True)
@@ -312,8 +313,15 @@ class TransactionLayer:
             return
         self._give_up(transaction, 503)
 
+    def leave_behind(self, transaction: ClientTransaction, owner: Owner, now: float) -> None:
+        """Wait no longer for an answer to an INVITE, and repeat it no longer; should anybody answer, it is cancelled,
+        and `owner` told."""
+        transaction.timers.pop("A", None)
+        transaction.owner = owner
+        self.cancel(transaction, now)
+
     def give_up(self, transaction: ClientTransaction) -> None:
-        """Wait no longer for an answer to a request: another hop is tried."""
+        """Wait no longer for an answer to a request."""
         transaction.timers.clear()
         transaction.state = TERMINATED
         self._clients.pop((transaction.branch, transaction.request.method), None)
@@ -434,7 +442,7 @@ class TransactionLayer:
             self.events.append(PrackMissing(transaction))
             return
         if name == "L" and "2xx" in transaction.timers:
-            self.events.append(AckMissing(transaction))
+            self.events.append(AckMissing(transaction, transaction.owner))
         self._forget(transaction)
 
     def _client_timer(self, transaction: ClientTransaction, name: str, now: float) -> None:

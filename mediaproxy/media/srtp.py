@@ -34,7 +34,8 @@ _HOP: Final = 0x4000
 _NOTE = np.dtype(
     [
         ("port", "<u4"),
-        ("key", "<u8"),
+        ("own", "<u8"),
+        ("theirs", "<u8"),
         ("out_ssrc", "<u4"),
         ("in_ssrc", "<u4"),
         ("out", "<i8"),
@@ -52,9 +53,10 @@ def octets(capacity: int) -> int:
 
 @dataclass(slots=True)
 class Leg:
-    """Sessions of one slot. keys: which, so that the same ones again change nothing; good: packets opened."""
+    """Sessions of one slot. own, theirs: which keys, so that the same again change nothing; good: packets opened."""
 
-    keys: int
+    own: int
+    theirs: int
     outward: Any
     inward: Any
     good: int = 0
@@ -79,24 +81,41 @@ class Keyring:
         if not suite:
             self.drop(slot)
             return
-        keys = int.from_bytes(hashlib.sha256(suite.encode() + own + theirs).digest()[:8], "little")
-        known = self._legs.get(slot)
-        if known is not None and known.keys == keys:
-            return
-        outward = _session(SUITES[suite], own, Policy.SSRC_ANY_OUTBOUND)
-        inward = _session(SUITES[suite], theirs, Policy.SSRC_ANY_INBOUND)
-        former = self._former.pop(port, None)
-        note = self._notes[slot]
-        if former is not None and int(former["key"]) == keys:
-            self._go_on(former, outward, inward, _session(SUITES[suite], theirs, Policy.SSRC_ANY_OUTBOUND))
-            self._notes[slot] = former
-        else:
-            note["out"] = note["in"] = -1
-            note["out_ssrc"] = note["in_ssrc"] = note["rtcp"] = 0
-        self._notes["port"][self._notes["port"] == port] = 0
-        note["port"], note["key"] = port, keys
-        self._legs[slot] = Leg(keys, outward, inward)
+        mine, other = _print(suite, own), _print(suite, theirs)
+        profile, note, known = SUITES[suite], self._notes[slot], self._legs.get(slot)
+        if known is None:
+            outward = _session(profile, own, Policy.SSRC_ANY_OUTBOUND)
+            inward = _session(profile, theirs, Policy.SSRC_ANY_INBOUND)
+            self._begin(slot, port, (mine, other), outward, inward, _session(profile, theirs, Policy.SSRC_ANY_OUTBOUND))
+            self._legs[slot] = Leg(mine, other, outward, inward)
+        else:  # a key that stays goes on as it stands: begun anew it would use its indexes twice
+            if known.own != mine:
+                known.own, known.outward = mine, _session(profile, own, Policy.SSRC_ANY_OUTBOUND)
+                note["out"], note["out_ssrc"], note["rtcp"] = -1, 0, 0
+            if known.theirs != other:
+                known.theirs, known.inward = other, _session(profile, theirs, Policy.SSRC_ANY_INBOUND)
+                note["in"], note["in_ssrc"] = -1, 0
+                known.good = 0
+        note["own"], note["theirs"] = mine, other
         self._secure[slot] = True
+
+    def _begin(self, slot: int, port: int, keys: tuple[int, int], outward: Any, inward: Any, theirs: Any) -> None:
+        """Take over what the process before this one noted of a port, for keys that are still the same."""
+        former = self._former.pop(port, None)
+        self._notes["port"][self._notes["port"] == port] = 0
+        note = self._notes[slot]
+        note["out"] = note["in"] = -1
+        note["out_ssrc"] = note["in_ssrc"] = note["rtcp"] = 0
+        note["port"] = port
+        if former is None:
+            return
+        if int(former["own"]) == keys[0]:
+            for name in ("out", "out_ssrc", "rtcp"):
+                note[name] = former[name]
+        if int(former["theirs"]) == keys[1]:
+            for name in ("in", "in_ssrc"):
+                note[name] = former[name]
+        self._go_on(note, outward, inward, theirs)
 
     def drop(self, slot: int) -> None:
         """Forget the keys of a slot."""
@@ -194,6 +213,10 @@ class Keyring:
         for index in _steps(int(note["in"])):
             data, length = _protect(theirs, _packet(index, int(note["in_ssrc"])))
             lib.srtp_unprotect(inward._srtp[0], data, length)
+
+
+def _print(suite: str, key: bytes) -> int:
+    return int.from_bytes(hashlib.sha256(suite.encode() + key).digest()[:8], "little")
 
 
 def _session(profile: int, key: bytes, kind: int) -> Any:

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import socket
 import time
+from collections import deque
 from dataclasses import dataclass, field
 
 from mediaproxy import log
@@ -19,7 +20,7 @@ from mediaproxy.signalling.names import Names
 from mediaproxy.signalling.records import Records as CallRecords
 from mediaproxy.signalling.records import Story
 from mediaproxy.signalling.streams import Streams
-from sip.b2bua.events import CallChanged, GuardWanted, KeyReceived, LegMedia, MediaAgreed, MediaWanted
+from sip.b2bua.events import CallChanged, Event, GuardWanted, KeyReceived, LegMedia, MediaAgreed, MediaWanted
 from sip.b2bua.peers import AGENT, TRUNK
 from sip.hop import UDP, Hop
 from sip.limits import MESSAGE_BYTES
@@ -27,6 +28,8 @@ from sip.transaction import Outgoing
 
 GARBAGE = (20_000, 20, 10)
 """Calls live for minutes: looking through all of them for cycles every few seconds would cost more than all parsing."""
+ORDER_AGAIN = 0.02
+"""Seconds until a full channel is tried again."""
 BURST = 64
 """Datagrams read from one socket before the loop looks elsewhere."""
 
@@ -74,8 +77,9 @@ class Host:
         self._records: dict[str, Record] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._stopped = asyncio.Event()
+        self._orders: deque[tuple[Channel, m.Message]] = deque()
         self._tasks: list[asyncio.Task[None]] = []
-        self._counters = {"calls_total": 0.0, "unsent": 0.0, "bugs": 0.0, "shed": 0.0}
+        self._counters = {"setups_total": 0.0, "unsent": 0.0, "bugs": 0.0, "shed": 0.0}
 
     async def run(self) -> None:
         """Work until told to stop and all calls have ended."""
@@ -155,16 +159,10 @@ class Host:
         """Send what is to be sent, do what is asked, and set the alarm clock."""
         while self._b2bua.events:
             event = self._b2bua.events.pop(0)
-            if isinstance(event, MediaWanted):
-                self._open(event)
-            elif isinstance(event, MediaAgreed):
-                self._agree(event)
-            elif isinstance(event, CallChanged):
-                self._changed(event)
-            elif isinstance(event, GuardWanted):
-                self._end_passthrough(event.call, event.reason)
-            else:
-                self._key(event)
+            try:
+                self._event(event)
+            except Exception as error:  # a bug: this event is lost, the others and the calls go on
+                self._bug(error)
         while self._b2bua.outgoing:
             self._send(self._b2bua.outgoing.pop(0))
         when = self._b2bua.get_timer()
@@ -174,6 +172,31 @@ class Host:
             self._timer = asyncio.get_running_loop().call_at(when, self._on_timer) if when is not None else None
         if self._core.stopping and not self._b2bua.calls:
             asyncio.get_running_loop().call_later(0.6, self._stopped.set)  # one repetition of a lost BYE
+
+    def _event(self, event: Event) -> None:
+        if isinstance(event, MediaWanted):
+            self._open(event)
+        elif isinstance(event, MediaAgreed):
+            self._agree(event)
+        elif isinstance(event, CallChanged):
+            self._changed(event)
+        elif isinstance(event, GuardWanted):
+            self._end_passthrough(event.call, event.reason)
+        else:
+            self._key(event)
+
+    def _order(self, worker: Channel, message: m.Message) -> None:
+        """Tell a worker something that must not be lost: where its channel is full it waits its turn, in order."""
+        if self._orders or not worker.send(message):
+            self._orders.append((worker, message))
+            if len(self._orders) == 1:
+                asyncio.get_running_loop().call_later(ORDER_AGAIN, self._send_orders)
+
+    def _send_orders(self) -> None:
+        while self._orders and self._orders[0][0].send(self._orders[0][1]):
+            self._orders.popleft()
+        if self._orders:
+            asyncio.get_running_loop().call_later(ORDER_AGAIN, self._send_orders)
 
     def _send(self, outgoing: Outgoing) -> None:
         if self._ladder.watched:
@@ -192,7 +215,7 @@ class Host:
         call = self._b2bua.calls.get(event.call)
         if call is None:
             return
-        self._counters["calls_total"] += 1
+        self._counters["setups_total"] += 1
         loads = {channel.name: 0 for channel in self._workers}
         for record in self._records.values():
             loads[record.worker.name] += 1
@@ -214,7 +237,7 @@ class Host:
         record = self._records.get(event.call)
         if record is not None:
             record.agreed = m.UpdateCall(event.call, (_leg_media(event.legs[0]), _leg_media(event.legs[1])))
-            record.worker.send(record.agreed)
+            self._order(record.worker, record.agreed)
 
     def _changed(self, event: CallChanged) -> None:
         record = self._records.get(event.call)
@@ -226,7 +249,7 @@ class Host:
             record.story.transfers += 1
         self._tell(record, event.state if event.state != "changed" else "")
         if event.state == "ended":
-            record.worker.send(m.CloseCall(event.call))
+            self._order(record.worker, m.CloseCall(event.call))
             if record.capture:
                 self._vault.send(m.Act(record.capture, "call-ended"))
             del self._records[event.call]
@@ -303,7 +326,7 @@ class Host:
         record.ports = message.ports
         if again:
             if record.agreed is not None:
-                record.worker.send(record.agreed)
+                self._order(record.worker, record.agreed)
         else:
             call = self._b2bua.calls.get(message.call)
             if call is not None:
@@ -357,20 +380,20 @@ class Host:
         call = self._b2bua.calls.get(message.call)
         if call is not None:
             call.capturing = True
-        record.worker.send(m.SetMode(message.call, "armed", message.capture))
+        self._order(record.worker, m.SetMode(message.call, "armed", message.capture))
 
     def _disarm(self, capture: int) -> None:
         for record in self._records.values():
             if record.capture == capture:
                 record.capture = 0
-                record.worker.send(m.SetMode(record.call, "guarded", capture))
+                self._order(record.worker, m.SetMode(record.call, "guarded", capture))
 
     def _guard(self, message: m.Guard) -> None:
         record = self._records.get(message.call)
         if record is not None and record.mode == ("sealed" if message.release else "passthrough"):
-            record.worker.send(m.SetMode(message.call, "released" if message.release else "guarded"))
+            self._order(record.worker, m.SetMode(message.call, "released" if message.release else "guarded"))
             if message.release and record.capture:  # it was interrupted, and goes on
-                record.worker.send(m.SetMode(message.call, "armed", record.capture))
+                self._order(record.worker, m.SetMode(message.call, "armed", record.capture))
 
     def _end_passthrough(self, call: str, reason: str) -> None:
         """The way back is barred: what comes next is masked."""
@@ -380,11 +403,11 @@ class Host:
             known = self._b2bua.calls.get(call)
             if known is not None and known.mode == "passthrough":
                 known.mode = "guarded"
-            record.worker.send(m.SetMode(call, "guarded"))
+            self._order(record.worker, m.SetMode(call, "guarded"))
             log.get().info("passthrough-ended", call=call, reason=reason)
 
     def _seal(self, record: Record, reason: str) -> None:
-        record.worker.send(m.SetMode(record.call, "sealed", record.capture))
+        self._order(record.worker, m.SetMode(record.call, "sealed", record.capture))
         log.get().error("leg-sealed", call=record.call, reason=reason)
 
     def _restarted(self, channel: Channel) -> None:
@@ -415,12 +438,12 @@ class Host:
             record.mode = "guarded"
         call = self._b2bua.calls.get(record.call)
         if call is not None:
-            call.mode = record.mode
+            call.mode, call.capturing = record.mode, bool(record.capture)
         setups = [
             m.LegSetup(leg.side, leg.bind, leg.peer_rule, leg.peer_network, port)
             for leg, port in zip(record.opened.legs, record.ports, strict=True)
         ]
-        record.worker.send(m.OpenCall(record.call, (setups[0], setups[1]), record.mode, record.opened.record))
+        self._order(record.worker, m.OpenCall(record.call, (setups[0], setups[1]), record.mode, record.opened.record))
         self._tell(record)
         log.get().warning("media-reopened", call=record.call, mode=record.mode)
 

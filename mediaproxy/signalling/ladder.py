@@ -19,6 +19,8 @@ from sip.shown import shown
 from sip.uri import Uri
 
 WATCHERS = 8
+CALL_IDS = 10_000
+"""Dialogs that one watcher has seen, so that it also sees what comes after their end."""
 UNSENT_BYTES = 1 << 20
 LINE_BYTES = 512
 
@@ -100,9 +102,8 @@ class Ladder:
         for watcher in self._watchers:
             if not (watcher.wish == "*" or watcher.wish in names or message.call_id in watcher.call_ids):
                 continue
-            watcher.call_ids.add(message.call_id)
-            if call is not None:
-                watcher.call_ids.update(call.call_ids)
+            if watcher.wish != "*" and len(watcher.call_ids) < CALL_IDS:
+                watcher.call_ids.update({message.call_id, *(call.call_ids if call is not None else ())})
             if step is None:
                 own = self._core.site.at(side, hop.transport)
                 made = Step(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
@@ -11,11 +12,10 @@ from sip.b2bua import relay
 from sip.b2bua.call import Call, Exchange, Fork, Provisional
 from sip.b2bua.core import HOP, Core
 from sip.b2bua.ends import Ends
-from sip.b2bua.events import CallChanged, GuardWanted
+from sip.b2bua.events import CallChanged
 from sip.b2bua.peers import AGENT
 from sip.b2bua.refresh import GONE, Refresh
 from sip.b2bua.relay import SDP
-from sip.digest import Challenge, Credentials
 from sip.errors import PeerError
 from sip.headers.params import number
 from sip.message import Request, Response
@@ -38,7 +38,19 @@ class Answers:
     next: Callable[[Exchange, float], None] = field(init=False)
 
     def take(self, ex: Exchange, event: ResponseReceived, now: float) -> None:
-        """An answer to the INVITE of `ex`."""
+        """An answer to the INVITE of `ex`. One that cannot be worked with ends it, and leaves nothing hanging."""
+        try:
+            self._take(ex, event, now)
+        except PeerError as error:
+            self.core.counters["refused"] += 1
+            if ex.call.state == "answered":
+                ex.fork.media.withdraw()
+                self.refuse(ex, error.status, now)
+                ex.call.exchange = None
+            else:
+                self.ends.end(ex.call, "peer-error", now, status=error.status)
+
+    def _take(self, ex: Exchange, event: ResponseReceived, now: float) -> None:
         call, response = ex.call, event.response
         if event.transaction is not ex.client:
             return
@@ -73,7 +85,9 @@ class Answers:
                 dialog.remote = response.to
                 return fork
         if len(call.forks) >= limits.FORKS:
-            return None
+            if response.status < 200:
+                return None
+            self.core.leave(call, call.forks[-1])
         first = call.forks[0]
         dialogs = [first.dialogs[ex.source].early(self.core.ids()), first.dialogs[index].early()]
         fork = Fork(dialogs if ex.source == 0 else dialogs[::-1], first.media.early())
@@ -140,6 +154,18 @@ class Answers:
             request.put_body(SDP, body)
         self.core.send(call, index, fork, request, now, answered)
 
+    def forget(self, call: Call, fork: Fork, now: float) -> None:
+        """One of several early dialogs is over; what waits for its PRACK waits no longer."""
+        ex = call.exchange
+        if ex is not None and any(p.fork is fork for p in ex.waiting):
+            first = ex.waiting[0]
+            ex.waiting = deque(p for p in ex.waiting if p.fork is not fork)
+            if first.fork is fork:
+                self.core.layer.provisional_acknowledged(ex.server)
+                if ex.waiting:
+                    self.core.layer.respond_reliably(ex.server, ex.waiting[0].response, now)
+        self.core.leave(call, fork)
+
     def acknowledged(self, ex: Exchange, now: float) -> None:
         """The first reliable provisional answer was acknowledged: the next one, or the 2xx that waits, may go."""
         self.core.layer.provisional_acknowledged(ex.server)
@@ -159,6 +185,9 @@ class Answers:
             ex.final = fork, response
             return
         first = call.state != "answered"
+        self.core.look_for_guard(call, index, response)
+        if first and "answer" in call.route.guard_on:
+            self.core.guard(call, "answer")
         try:
             if first:
                 fork.dialogs[index].learn(response)
@@ -176,10 +205,7 @@ class Answers:
         ex.accepted = fork
         call.state = "answered"
         self.core.layer.respond(ex.server, answer, now)
-        self.core.look_for_guard(call, index, response)
         if first:
-            if "answer" in call.route.guard_on and call.mode == "passthrough":
-                self.core.events.append(GuardWanted(call.id, "answer"))
             self.core.events.append(CallChanged(call.id, "answered", status=response.status))
 
     def _unusable(self, ex: Exchange, fork: Fork, response: Response, error: PeerError, now: float) -> None:
@@ -188,36 +214,53 @@ class Answers:
         self.core.counters["refused"] += 1
         leg, dialog = call.legs[index], fork.dialogs[index]
         dialog.remote = response.to
-        ex.ack = self.core.send_ack(leg, dialog, response.cseq[0])
+        assert ex.client is not None
+        ex.ack = self.core.send_ack(leg, dialog, ex.client.request)
         fork.media.withdraw()
         self.refuse(ex, error.status, now)
         if call.state == "answered":
             call.exchange = None
             self.refresh.offer(call, index, now)  # so that both know again what holds
         else:
-            self.core.bye(leg, dialog, None, now)
+            self.core.bye(leg, dialog, now)
             self.core.close(call, "unusable-answer", error.status)
 
     def _too_late(self, ex: Exchange, response: Response, now: float) -> None:
         """A 2xx again; or one that crossed the CANCEL, or came after another: it is taken and hung up (RFC 3261 section
         13.2.2.4 and 15)."""
         call, index = ex.call, 1 - ex.source
+        assert ex.client is not None
         leg, ours = call.legs[index], ex.accepted or (ex.fork if call.state == "answered" else None)
         if ours is not None and response.to.tag == ours.dialogs[index].remote.tag:
             if ex.ack:
                 self.core.repeat(leg, ours.dialogs[index], ex.ack)
             elif ex.accepted is None:  # a re-INVITE that was cancelled: both must know again what holds
-                ex.ack = self.core.send_ack(leg, ours.dialogs[index], response.cseq[0])
+                ex.ack = self.core.send_ack(leg, ours.dialogs[index], ex.client.request)
                 self.refresh.offer(call, index, now)
             return
-        dialog = ex.fork.dialogs[index].early()
+        self.thank_and_hang_up(ex, response, response.to.tag not in ex.thanked, now)
+        ex.thanked.add(response.to.tag)
+
+    def too_late_elsewhere(self, ex: Exchange, event: ResponseReceived, now: float) -> None:
+        """An answer from a hop that had been given up."""
+        if 200 <= event.response.status < 300:
+            self.thank_and_hang_up(ex, event.response, True, now)
+
+    def thank_and_hang_up(self, ex: Exchange, response: Response, bye: bool, now: float) -> None:
+        """Acknowledge a 2xx that nobody needs, and hang up."""
+        index = 1 - ex.source
+        leg, dialog = ex.call.legs[index], ex.fork.dialogs[index].early()
         dialog.remote = response.to
         try:
             dialog.learn(response)
         except PeerError:
             self.core.counters["refused"] += 1
-        self.core.send_ack(leg, dialog, response.cseq[0])
-        self.core.bye(leg, dialog, None, now)
+        assert ex.client is not None
+        invite = Request(method="INVITE", uri=dialog.target)
+        invite.headers = [("CSeq", response.require("CSeq"))]
+        self.core.send_ack(leg, dialog, invite)
+        if bye:
+            self.core.bye(leg, dialog, now)
 
     # Refusals
 
@@ -228,8 +271,9 @@ class Answers:
             return
         if self._better(ex, response, event.local, now):
             return
-        answer = ex.server.request.response(response.status, response.reason, self._tag(ex, call.fork))
-        self.core.carry(response, answer, call.legs[ex.source])
+        reason = response.reason if self._reason_passes(call, ex.source) else ""
+        answer = ex.server.request.response(response.status, reason, self._tag(ex, call.fork))
+        self.core.carry(call, ex.source, response, answer)
         answer.headers += [("Contact", c) for c in response.lines("Contact") if 300 <= response.status < 400]
         answer.headers += [("Unsupported", value) for value in response.lines("Unsupported")]
         if not self.core.withheld(call, index, response, "INVITE") and relay.description(response) is None:
@@ -273,11 +317,6 @@ class Answers:
             return True
         return False
 
-    def authorize(self, request: Request, challenge: Challenge, credentials: Credentials) -> None:
-        """Answer a peer's challenge in `request`."""
-        name, value = digest.answer(challenge, credentials, request, self.core.ids())
-        request.set(name, value)
-
     def refuse(self, ex: Exchange, status: int, now: float) -> None:
         """Refuse the INVITE to who sent it."""
         ex.waiting.clear()
@@ -286,8 +325,21 @@ class Answers:
     def unacknowledged(self, transaction: ServerTransaction, now: float) -> None:
         """No PRACK came (RFC 3262 section 3: the INVITE is refused with a 5xx)."""
         ex = transaction.owner
-        if isinstance(ex, Exchange) and not ex.call.ended and ex.call.state != "answered":
+        if not isinstance(ex, Exchange) or ex.call.ended:
+            return
+        if ex.call.state != "answered":
             self.ends.end(ex.call, "prack-missing", now, status=504)
+            return
+        index = 1 - ex.source
+        if ex.client is not None and ex.final is not None:
+            leg, dialog = ex.call.legs[index], ex.final[0].dialogs[index]
+            ex.ack = self.core.send_ack(leg, dialog, ex.client.request)
+        elif ex.client is not None:
+            self.core.layer.cancel(ex.client, now)
+        ex.fork.media.withdraw()
+        self.refuse(ex, 504, now)
+        ex.call.exchange = None
+        self.refresh.offer(ex.call, index, now)
 
     # Making answers
 
@@ -310,13 +362,13 @@ class Answers:
         """The answer for the leg that asked, SDP rebuilt. `final`: a description in it settles an offer."""
         call, leg = ex.call, ex.call.legs[ex.source]
         timed = self.refresh.answer(call, ex.source, ex.server.request, now) if response.status >= 200 else ""
-        answer = self.make(ex, response.status, response.reason, timed, fork)
-        self.core.carry(response, answer, leg)
-        withheld = call.armed and leg.peer.side == AGENT
+        reason = response.reason if self._reason_passes(call, ex.source) else ""
+        answer = self.make(ex, response.status, reason, timed, fork)
+        self.core.carry(call, ex.source, response, answer)
         body = self._described(ex, fork, response, final)
         if body:
-            relay.put_description(response, answer, body, others=not withheld)
-        elif response.body and relay.description(response) is None and not withheld:
+            relay.put_description(response, answer, body, self.core.passes(call, ex.source))
+        elif relay.description(response) is None and not self.core.withheld(call, 1 - ex.source, response, "INVITE"):
             relay.carry_body(response, answer)
         relay.rule(answer, leg.peer)
         return answer
@@ -337,6 +389,11 @@ class Answers:
             media.withdraw()  # the answer came in an 18x and was not repeated
             return told
         return b""
+
+    @staticmethod
+    def _reason_passes(call: Call, index: int) -> bool:
+        """While keys are captured the agent side hears this box's own words."""
+        return not (call.armed and call.legs[index].peer.side == AGENT)
 
     @staticmethod
     def _tag(ex: Exchange, fork: Fork) -> str:

@@ -76,6 +76,8 @@ class Exchange:
     final: tuple[Fork, Response] | None = None
     """A 2xx that waits for the PRACK of what came before it (RFC 3262 section 3)."""
     provisionals: int = 0
+    thanked: set[str] = field(default_factory=set)
+    """Tags of dialogs beside the accepted one that have been hung up."""
     attempts: int = 0
     """How often it was sent anew: with credentials, or with a longer session."""
     challenge: Challenge | None = None
@@ -91,9 +93,9 @@ class Passing:
     source: int
     server: ServerTransaction
     fork: Fork
+    dialog: Dialog
+    """Where it went: the leg may have been exchanged when the answer comes."""
     offer: bool = False
-    attempts: int = 0
-    challenge: Challenge | None = None
 
 
 @dataclass(slots=True)

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
-from sip import limits, offer_answer, session_timer
+from sip import digest, digits, limits, offer_answer, session_timer
 from sip.alarms import Alarms
 from sip.b2bua.call import Call, Fork, Leg
 from sip.b2bua.events import CallChanged, Event, GuardWanted
 from sip.b2bua.negotiation import End
 from sip.b2bua.peers import AGENT, TRUNK, Peer, Route
-from sip.b2bua.relay import ALLOW, HARMLESS, SDP, carry, hide, rule
+from sip.b2bua.relay import ALLOW, SDP, carry, hide, is_picture_request, rule
 from sip.dialog import Dialog
+from sip.digest import Challenge
 from sip.errors import PeerError
 from sip.headers.address import Address
 from sip.headers.params import number
 from sip.hop import PORTS, TLS, UDP, Hop, join
-from sip.message import Message, Request
+from sip.message import Message, Request, canonical
+from sip.multipart import Part
 from sip.sdes import Crypto
-from sip.transaction import ClientTransaction, Outgoing, Owner, ServerTransaction, TransactionLayer
+from sip.transaction import ClientTransaction, Outgoing, Owner, ResponseReceived, ServerTransaction, TransactionLayer
 from sip.uri import Uri
 
 Alarm = tuple[str, str]
@@ -125,14 +128,43 @@ class Core:
     def send(
         self, call: Call, index: int, fork: Fork, request: Request, now: float, answered: Owner
     ) -> ClientTransaction:
-        """Send a request on leg `index`."""
-        leg, dialog = call.legs[index], fork.dialogs[index]
-        rule(request, leg.peer)
-        return self.layer.send(request, leg.peer.side, self.next_hop(leg, dialog), now, answered)
+        """Send a request on leg `index`; a peer that asks for credentials gets them."""
+        return self.send_on(call.legs[index], fork.dialogs[index], request, now, answered)
 
-    def send_ack(self, leg: Leg, dialog: Dialog, cseq: int, body: bytes = b"") -> bytes:
-        """Acknowledge a 2xx; returns what was sent, for repetition."""
-        ack = dialog.request("ACK", cseq)
+    def send_on(self, leg: Leg, dialog: Dialog, request: Request, now: float, answered: Owner) -> ClientTransaction:
+        """The same in a dialog that need not be a call's any more."""
+        rule(request, leg.peer)
+        owner = answered
+        if leg.peer.credentials is not None:
+            owner = partial(self._challenged, leg, dialog, answered)
+        return self.layer.send(request, leg.peer.side, self.next_hop(leg, dialog), now, owner)
+
+    def _challenged(self, leg: Leg, dialog: Dialog, answered: Owner, event: ResponseReceived, now: float) -> None:
+        """Send a request again with credentials, once, where the answer asks for them."""
+        challenge = digest.read(event.response)
+        if challenge is None or leg.peer.credentials is None:
+            answered(event, now)
+            return
+        before = event.transaction.request
+        again = dialog.request(before.method)
+        kept = {canonical(name) for name, _ in again.headers} | {"via", "content-length"}
+        again.headers += [(name, value) for name, value in before.headers if canonical(name) not in kept]
+        again.body = bytearray(before.body)
+        self.authorize(leg, again, challenge)
+        self.layer.send(again, leg.peer.side, event.transaction.to, now, answered)
+
+    def authorize(self, leg: Leg, request: Request, challenge: Challenge) -> None:
+        """Answer a peer's challenge in `request`."""
+        assert leg.peer.credentials is not None
+        name, value = digest.answer(challenge, leg.peer.credentials, request, self.ids())
+        request.set(name, value)
+
+    def send_ack(self, leg: Leg, dialog: Dialog, invite: Request, body: bytes = b"") -> bytes:
+        """Acknowledge a 2xx to `invite`, with its credentials (RFC 3261 section 13.2.2.4); returns what was sent, for
+        repetition."""
+        ack = dialog.request("ACK", invite.cseq[0])
+        for name in ("Authorization", "Proxy-Authorization"):
+            ack.headers += [(name, value) for value in invite.lines(name)]
         if body:
             ack.put_body(SDP, body)
         return self.layer.send_ack(ack, leg.peer.side, self.next_hop(leg, dialog))
@@ -141,18 +173,23 @@ class Core:
         """Send an ACK again."""
         self.layer.outgoing.append(Outgoing(data, leg.peer.side, self.next_hop(leg, dialog)))
 
-    def bye(self, leg: Leg, dialog: Dialog, cause: Message | None, now: float) -> None:
+    def bye(self, leg: Leg, dialog: Dialog, now: float, headers: list[tuple[str, str]] | None = None) -> None:
         """Hang up one dialog."""
         request = dialog.request("BYE")
-        if cause is not None:
-            self.carry(cause, request, leg)
-        rule(request, leg.peer)
-        self.layer.send(request, leg.peer.side, self.next_hop(leg, dialog), now)
+        request.headers += headers or []
+        self.send_on(leg, dialog, request, now, lambda event, now: None)
 
-    def carry(self, source: Message, target: Message, leg: Leg) -> None:
-        """Hand on the headers that pass to a leg."""
-        host = self.site.at(leg.peer.side, UDP)[0]
-        carry(source, target, leg.peer, host, self.site.correlation)
+    def carry(self, call: Call, index: int, source: Message, target: Message) -> None:
+        """Hand on to leg `index` the headers that pass."""
+        peer = call.legs[index].peer
+        host = self.site.at(peer.side, UDP)[0]
+        carry(source, target, peer, host, self.site.correlation, call.armed and peer.side == AGENT)
+
+    def passes(self, call: Call, index: int) -> Callable[[Part], bool]:
+        """Which parts of a body pass to leg `index`: no key towards the agent, and nothing at all while armed."""
+        if call.legs[index].peer.side != AGENT or call.mode == "passthrough":
+            return lambda part: True
+        return lambda part: not call.armed and not digits.looks_like_keys(part.content_type, part.body)
 
     def refuse(self, transaction: ServerTransaction, status: int, now: float, tag: str = "", reason: str = "") -> None:
         """Answer a request with a refusal of this box's own."""
@@ -226,19 +263,27 @@ class Core:
         """Media can flow as `fork` says."""
         self.events.append(call.agreed(fork))
 
+    def guard(self, call: Call, reason: str) -> None:
+        """The way back to passthrough is barred, from this message on."""
+        if call.mode == "passthrough":
+            call.mode = "guarded"
+            self.events.append(GuardWanted(call.id, reason))
+
     def look_for_guard(self, call: Call, source: int, message: Message) -> None:
         """A header of the agent side may end passthrough."""
         header = call.route.guard_header
-        if header and call.mode == "passthrough" and call.legs[source].peer.side == AGENT and message.lines(header):
-            self.events.append(GuardWanted(call.id, "header"))
+        if header and call.legs[source].peer.side == AGENT and message.lines(header):
+            self.guard(call, "header")
 
     def withheld(self, call: Call, source: int, message: Message, method: str) -> bool:
-        """Whether a body from the trunk must not reach the agent: any while a capture runs, and in INFO those that are
-        not known to be harmless, since a key can be written in many ways."""
+        """Whether a body from the trunk must not reach the agent: any while a capture runs, in INFO any that is not
+        known to be harmless, and elsewhere what looks like a key. It is blanked."""
         if not message.body or call.legs[source].peer.side != TRUNK or call.mode == "passthrough":
             return False
-        if call.armed or (method == "INFO" and message.content_type not in HARMLESS):
+        doubtful = method == "INFO" and not is_picture_request(message)
+        if call.armed or doubtful or digits.holds_digits(message):
             self.counters["withheld"] += 1
+            message.wipe()
             return True
         return False
 

@@ -38,7 +38,10 @@ class Ends:
             self.acknowledge(ex, b"")
         for index, leg in enumerate(call.legs):
             if answered and index != spare:
-                self.core.bye(leg, call.fork.dialogs[index], cause, now)
+                bye = Message()
+                if cause is not None:
+                    self.core.carry(call, index, cause, bye)
+                self.core.bye(leg, call.fork.dialogs[index], now, bye.headers)
         self.core.close(call, reason, status if not answered else 0)
 
     def acknowledge(self, ex: Exchange, body: bytes) -> None:
@@ -47,4 +50,4 @@ class Ends:
             return
         index = 1 - ex.source
         leg, dialog = ex.call.legs[index], ex.accepted.dialogs[index]
-        ex.ack = self.core.send_ack(leg, dialog, ex.client.request.cseq[0], body)
+        ex.ack = self.core.send_ack(leg, dialog, ex.client.request, body)

@@ -60,12 +60,12 @@ class Invites:
         fork = Fork([near, far], Negotiation([core.end(peer), core.end(target)]))
         if body is not None:
             fork.media.ends[0].read(body)
-        caller = _number(request.from_)
-        extension = uri.number if target.side == AGENT else caller
-        correlation = (request.get(core.site.correlation) or "")[:128] if peer.side == AGENT else ""
+        caller, called = clean(_number(request.from_)), clean(uri.number)
+        extension = called if target.side == AGENT else caller
+        correlation = clean(request.get(core.site.correlation) or "")[:128] if peer.side == AGENT else ""
         legs = [Leg(peer, [], request.tokens("Allow")), Leg(target, hops)]
         call = Call(core.ids(), route, legs, fork, route.mode, caller, extension, correlation, now)
-        call.called = uri.number
+        call.called = called
         call.identity = [(name, value) for name in _IDENTITY for value in request.lines(name)]
         call.exchange = transaction.owner = _exchange(call, 0, transaction, fork, body is not None)
         core.calls[call.id] = call
@@ -103,25 +103,25 @@ class Invites:
         call, core, source = ex.call, self.core, ex.server.request
         index = 1 - ex.source
         leg, dialog = call.legs[index], ex.fork.dialogs[index]
+        left = hops_left(source) - 1
         body = relay.description(source)
         if body is not None:
             ex.fork.media.withdraw()  # of an attempt before this one
             described, _ = ex.fork.media.pass_(ex.source, body, final=False)
         request = dialog.request("INVITE")
-        request.set("Max-Forwards", str(hops_left(source) - 1))
-        core.carry(source, request, leg)
+        request.set("Max-Forwards", str(left))
+        core.carry(call, index, source, request)
         request.headers += [("Contact", core.contact(leg, dialog.peer)), ("Allow", relay.ALLOW)]
         tags = ["timer", "replaces"] + (["100rel"] if ex.offer_came or ex.reliable else [])
         request.headers.append(("Supported", ", ".join(tags)))
         self.refresh.ask(leg, request, call.state == "answered")
-        armed = call.armed and leg.peer.side == AGENT
         if body is not None:
-            relay.put_description(source, request, described, others=not armed)
-        elif source.body and not armed:
+            relay.put_description(source, request, described, core.passes(call, index))
+        elif source.body and not core.withheld(call, ex.source, source, "INVITE"):
             relay.carry_body(source, request)
         relay.rule(request, leg.peer)
-        if ex.challenge is not None and leg.peer.credentials is not None:
-            self.answers.authorize(request, ex.challenge, leg.peer.credentials)
+        if ex.challenge is not None:
+            core.authorize(leg, request, ex.challenge)
         hop = dialog.peer if call.state == "inviting" else core.next_hop(leg, dialog)
         ex.client = core.layer.send(request, leg.peer.side, hop, now, partial(self.answers.take, ex))
 
@@ -224,6 +224,11 @@ def offered(request: Request) -> bytearray | None:
         if not optional:
             raise PeerError("body is not SDP", 415)
     return body
+
+
+def clean(text: str) -> str:
+    """Text that can be written anywhere: what is no UTF-8 in it is marked."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _number(address: Address) -> str:

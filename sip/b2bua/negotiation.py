@@ -115,7 +115,8 @@ class Negotiation:
     def answered_here(self, source: int, body: bytes | bytearray) -> None:
         """Take leg `source`'s answer to `offer_here`. Raises PeerError (488)."""
         other = self.ends[1 - source]
-        assert other.stream is not None
+        if other.stream is None:
+            raise PeerError("nothing is agreed with the other side yet", 488)
         stream = self.ends[source].read(body)
         offer_answer.answer(stream, other.stream, (), "", 9)  # that they share a codec
         self._settle(source, stream, other.stream.formats)

@@ -7,7 +7,9 @@ the host empties. Media is asked for with an event and answered with `media_open
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
+from sip import digits
 from sip.b2bua.answers import Answers
 from sip.b2bua.call import Call, Exchange, Fork
 from sip.b2bua.core import GLARE, HOP, OPENING, REFRESH, Core, Site
@@ -37,6 +39,8 @@ from sip.uri import Uri
 
 _KNOWN = METHODS | {"REGISTER", "PUBLISH"}
 """Methods that are refused with 405 where they have no business, others with 501 (RFC 3261 section 8.2.1)."""
+_DESCRIBED = frozenset({"INVITE", "ACK", "PRACK", "UPDATE"})
+"""Methods whose bodies are kept for as long as their transaction: they may have to be sent again."""
 _OF_A_DIALOG = frozenset({"BYE", "INFO", "PRACK", "UPDATE", "NOTIFY", "REFER"})
 _BURST = 2.0
 """Seconds' worth of a peer's requests that may come at once."""
@@ -119,7 +123,7 @@ class B2bua:
         except PeerError:
             core.counters["malformed"] += 1
         self._work(peer, now)
-        if message.body and message.content_type != SDP:
+        if (message.body and message.cseq[1] not in _DESCRIBED) or digits.holds_digits(message):
             message.wipe()  # it may have held a key: no transaction keeps it
         return peer
 
@@ -176,7 +180,7 @@ class B2bua:
         ex = call.exchange
         if ex is None or ex.client is None or call.state != "inviting" or not call.legs[1].hops:
             return
-        self.core.layer.give_up(ex.client)
+        self.core.layer.leave_behind(ex.client, partial(self._answers.too_late_elsewhere, ex), now)
         self.core.down.add(ex.client.to)
         self.core.counters["failovers"] += 1
         self._invites.try_next(ex, now)
@@ -196,12 +200,17 @@ class B2bua:
                     self._invites.cancelled(event, now)
                 elif isinstance(event, PrackMissing):
                     self._answers.unacknowledged(event.transaction, now)
-                elif isinstance(event, AckMissing) and isinstance(event.transaction.owner, Exchange):
-                    self.hang_up(event.transaction.owner.call.id, "ack-missing", now)
+                elif isinstance(event, AckMissing) and isinstance(event.owner, Exchange):
+                    self._unacknowledged(event.owner, now)
             except PeerError as error:
                 self.core.counters["refused"] += 1
                 if isinstance(event, RequestReceived) and event.transaction is not None:
                     self.core.refuse(event.transaction, error.status, now)
+
+    def _unacknowledged(self, ex: Exchange, now: float) -> None:
+        """No ACK came for a 2xx: the call is over, unless whoever owes it is no part of it any more."""
+        if ex.call.exchange is ex:
+            self.hang_up(ex.call.id, "ack-missing", now)
 
     # Requests
 
@@ -275,7 +284,7 @@ class B2bua:
             self._invites.again(call, index, request, transaction, now)
         elif request.method == "REFER":
             self._transfers.refer(call, index, fork, request, transaction, now)
-        elif request.method == "BYE" and self._transfers.hung_up(call, index):
+        elif request.method == "BYE" and self._transfers.hung_up(call, index, now):
             self.core.layer.respond(transaction, request.response(200), now)
         else:
             self._requests.take(call, index, fork, request, transaction, now)

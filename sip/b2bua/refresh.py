@@ -3,6 +3,7 @@ that a glare asks for (RFC 3261 section 14.1)."""
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from functools import partial
 
@@ -12,6 +13,7 @@ from sip.b2bua.call import Call, Leg
 from sip.b2bua.core import GLARE, REFRESH, Core
 from sip.b2bua.ends import Ends
 from sip.b2bua.relay import SDP
+from sip.dialog import Dialog
 from sip.errors import PeerError
 from sip.message import Message, Request, Response
 from sip.session_timer import SessionTimer
@@ -89,14 +91,15 @@ class Refresh:
         request = dialog.request("UPDATE")
         request.headers += [("Contact", self.core.contact(leg, dialog.peer)), ("Supported", "timer")]
         self.ask(leg, request, True)
-        self.core.send(call, index, call.fork, request, now, partial(self._updated, call, index))
+        self.core.send(call, index, call.fork, request, now, partial(self._updated, call, index, dialog))
 
-    def _updated(self, call: Call, index: int, event: ResponseReceived, now: float) -> None:
+    def _updated(self, call: Call, index: int, dialog: Dialog, event: ResponseReceived, now: float) -> None:
         status = event.response.status
-        if status < 200 or call.ended:
+        if status < 200 or call.ended or call.fork.dialogs[index] is not dialog:
             return
         if status < 300:
-            call.fork.dialogs[index].refresh(event.response)
+            with contextlib.suppress(PeerError):  # a Contact that cannot be used: the one before it stands
+                dialog.refresh(event.response)
             self.answered(call, index, event.response, now)
         elif status in (405, 501):
             call.legs[index].allow = frozenset({"invite"})
@@ -143,21 +146,22 @@ class Refresh:
         request.put_body(SDP, body)
         call.owed.discard(index)
         call.waiting = True
-        self.core.send(call, index, call.fork, request, now, partial(self._offered, call, index))
+        self.core.send(call, index, call.fork, request, now, partial(self._offered, call, index, dialog))
 
-    def _offered(self, call: Call, index: int, event: ResponseReceived, now: float) -> None:
-        response, leg, dialog = event.response, call.legs[index], call.fork.dialogs[index]
+    def _offered(self, call: Call, index: int, dialog: Dialog, event: ResponseReceived, now: float) -> None:
+        response, leg = event.response, call.legs[index]
         if response.status < 200:
             return
+        current = not call.ended and call.fork.dialogs[index] is dialog and call.waiting
         if response.status < 300:
-            if not call.waiting and not call.ended:  # again: its ACK was lost
-                self.core.send_ack(leg, dialog, event.transaction.request.cseq[0])
-                return
-            dialog.refresh(response)
-            self.core.send_ack(leg, dialog, event.transaction.request.cseq[0])
-            call.waiting = False
-            if call.ended:
-                return
+            if current:
+                with contextlib.suppress(PeerError):
+                    dialog.refresh(response)
+            self.core.send_ack(leg, dialog, event.transaction.request)
+        if not current:  # again, since its ACK was lost; or of a party that has been replaced
+            return
+        call.waiting = False
+        if response.status < 300:
             self.answered(call, index, response, now)
             try:
                 call.fork.media.answered_here(index, response.body)
@@ -165,15 +169,15 @@ class Refresh:
             except PeerError:
                 self.core.counters["refused"] += 1
             self.due(call, now)
-            return
-        call.waiting = False
-        if call.ended:
-            return
-        if response.status == 491:
+        elif response.status == 491:
             call.owed.add(index)
             self.core.alarms.set((call.id, GLARE), now + self._back_off(call, index))
         else:
             self._failed(call, index, response, now)
+
+    def stop(self, call: Call, index: int) -> None:
+        """The party of a leg has gone: nothing is refreshed or awaited any more."""
+        self._set(call, index, None)
 
     def due(self, call: Call, now: float) -> None:
         """Send what was put off."""

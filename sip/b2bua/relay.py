@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Final
 
 from sip import multipart
 from sip.b2bua.peers import Peer
 from sip.errors import PeerError
 from sip.message import Message, Request, canonical
+from sip.multipart import Part
 
 SDP: Final = "application/sdp"
 ALLOW: Final = "INVITE, ACK, BYE, CANCEL, OPTIONS, PRACK, UPDATE, INFO, MESSAGE, NOTIFY, SUBSCRIBE, REFER"
 METHODS: Final = frozenset(ALLOW.split(", "))
 TAGS: Final = frozenset({"100rel", "timer", "replaces"})
 """Option tags that this box knows, whatever the far side does."""
-HARMLESS: Final = frozenset({"application/media_control+xml"})
-"""Bodies of INFO that pass to the agent side: picture requests (RFC 5168)."""
+_PICTURE = re.compile(
+    rb"\s*(<\?xml version=.1\.0.( encoding=.utf-8.)?\s*\?>)?"
+    rb"(\s*</?(media_control|vc_primitive|to_encoder|picture_fast_update)\s*/?>)*\s*",
+    re.IGNORECASE,
+)
+"""The one body of INFO that passes to the agent side: a picture request (RFC 5168), and nothing else in it."""
+_WHILE_ARMED = frozenset(
+    {
+        "p-asserted-identity", "privacy", "date", "retry-after", "reason", "event", "subscription-state", "expires",
+        "identity", "diversion", "history-info", "referred-by", "proxy-authenticate", "www-authenticate", "warning",
+        "alert-info", "allow-events", "accept",
+    }
+)  # fmt: skip
+"""Headers that pass from the trunk to the agent side while keys are captured: any other could hold one."""
 _OWN = frozenset(
     {
         "via", "route", "record-route", "contact", "max-forwards", "call-id", "cseq", "from", "to", "content-length",
@@ -33,13 +47,16 @@ _AT_ADDRESS = re.compile(r"@(?:\d{1,3}(?:\.\d{1,3}){3}|\[[0-9A-Fa-f:.]+\])(?::\d
 _OF_THE_BODY = ("Content-Disposition", "Content-Encoding", "MIME-Version")
 
 
-def carry(source: Message, target: Message, peer: Peer, host: str, without: str = "") -> None:
+def carry(source: Message, target: Message, peer: Peer, host: str, without: str = "", armed: bool = False) -> None:
     """Append to `target`, which goes to `peer`, every header of `source` that passes, in order.
 
-    host: this box's address towards the peer, for what names others; without: one more header that does not pass.
+    host: this box's address towards the peer, for what names others; without: one more header that does not pass;
+    armed: to the agent side while keys are captured.
     """
     held = without.lower()
     headers = [(name, value) for name, value in source.headers if (key := canonical(name)) not in _OWN and key != held]
+    if armed:
+        headers = [(name, value) for name, value in headers if canonical(name) in _WHILE_ARMED]
     if peer.hide_topology:
         headers = [(name, hide(value, host) if canonical(name) in _NAMING else value) for name, value in headers]
     target.headers += headers
@@ -90,13 +107,21 @@ def description(message: Message) -> bytearray | None:
     return None
 
 
-def put_description(source: Message, target: Message, body: bytes, others: bool) -> None:
-    """Give `target` the description `body` where `source` has one; `others`: its other parts pass."""
-    if not source.content_type.startswith("multipart/") or not others:
+def is_picture_request(message: Message) -> bool:
+    """Whether the body is a request for a whole picture and holds nothing else."""
+    return message.content_type == "application/media_control+xml" and _PICTURE.fullmatch(message.body) is not None
+
+
+def put_description(source: Message, target: Message, body: bytes, passes: Callable[[Part], bool]) -> None:
+    """Give `target` the description `body` where `source` has one; of its other parts those that pass."""
+    if not source.content_type.startswith("multipart/"):
         target.put_body(SDP, body)
         return
     kind = source.get("Content-Type") or ""
-    parts = multipart.split(kind, source.body)
+    parts = [part for part in multipart.split(kind, source.body) if part.content_type == SDP or passes(part)]
+    if len(parts) == 1:
+        target.put_body(SDP, body)
+        return
     for part in parts:
         if part.content_type == SDP:
             part.body[:] = body

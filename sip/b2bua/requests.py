@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
-from sip import digest, digits
+from sip import digits
 from sip.b2bua import relay
-from sip.b2bua.answers import ATTEMPTS, Answers
+from sip.b2bua.answers import Answers
 from sip.b2bua.call import Call, Fork, Passing
 from sip.b2bua.core import Core, too_many
 from sip.b2bua.ends import Ends
 from sip.b2bua.events import KeyReceived
 from sip.b2bua.invites import offered
-from sip.b2bua.peers import TRUNK
+from sip.b2bua.peers import AGENT, TRUNK
 from sip.b2bua.refresh import GONE, Refresh
 from sip.b2bua.relay import ALLOW, SDP
 from sip.errors import PeerError
@@ -22,6 +22,8 @@ from sip.transaction import ResponseReceived, ServerTransaction
 
 _OF_THE_METHOD = {"NOTIFY": ("Subscription-State",), "REFER": ("Refer-To", "Refer-Sub"), "SUBSCRIBE": ("Expires",)}
 """Headers that a request cannot do without and `carry` leaves out, or that end there."""
+_OF_THE_SESSION = frozenset({"INFO", "UPDATE"})
+"""Requests whose 408 or 481 ends the call (RFC 5057 section 5.1): others may speak of a subscription only."""
 
 
 @dataclass(slots=True)
@@ -42,7 +44,7 @@ class Requests:
             if call.state == "answered" or index == 0 or len(call.forks) < 2:
                 self.ends.end(call, "bye", now, spare=index, status=487, cause=request)
             else:  # one of several phones that ring
-                self.core.leave(call, fork)
+                self.answers.forget(call, fork, now)
         elif request.method == "OPTIONS":
             answer = request.response(200)
             answer.headers += [("Allow", ALLOW), ("Accept", SDP), ("Supported", "timer, replaces, 100rel")]
@@ -51,15 +53,15 @@ class Requests:
             self._prack(call, index, fork, request, transaction, now)
         elif request.method == "UPDATE":
             self._update(call, index, fork, request, transaction, now)
-        elif not self._keys(call, index, request, transaction, now):
+        elif not self.keys(call, index, request, transaction, now):
             self._pass_on(call, index, fork, request, transaction, now)
 
     # Keys
 
-    def _keys(self, call: Call, index: int, request: Request, transaction: ServerTransaction, now: float) -> bool:
+    def keys(self, call: Call, index: int, request: Request, transaction: ServerTransaction, now: float) -> bool:
         """Keep keys that the trunk side sends; returns whether the request has been dealt with. In passthrough they are
         counted and pass."""
-        if call.legs[index].peer.side != TRUNK or not digits.holds_digits(request):
+        if call.legs[index].peer.side != TRUNK or not request.body or not digits.holds_digits(request):
             return False
         if call.mode == "passthrough":
             self.core.events.append(KeyReceived(call.id, -1, passed=True))
@@ -95,7 +97,8 @@ class Requests:
             agreed = False
             if body is not None:
                 described, agreed = fork.media.pass_(index, body, final=True)
-            passing = Passing(call, index, transaction, fork, offer=body is not None and not agreed)
+            offer = body is not None and not agreed
+            passing = Passing(call, index, transaction, fork, fork.dialogs[1 - index], offer)
             self.answers.prack(call, 1 - index, fork, first.asked, described, now, partial(self._passed, passing))
             call.passing += 1
             if agreed:
@@ -119,13 +122,13 @@ class Requests:
             described, _ = fork.media.pass_(index, body, final=True)
             leg = call.legs[1 - index]
             outward = fork.dialogs[1 - index].request("UPDATE")
-            self.core.carry(request, outward, leg)
+            self.core.carry(call, 1 - index, request, outward)
             outward.headers += [("Contact", self.core.contact(leg, fork.dialogs[1 - index].peer))]
             outward.headers += [("Allow", ALLOW), ("Supported", "timer")]
             if call.state == "answered":
                 self.refresh.ask(leg, outward, True)
             outward.put_body(SDP, described)
-            passing = Passing(call, index, transaction, fork, offer=True)
+            passing = Passing(call, index, transaction, fork, fork.dialogs[1 - index], offer=True)
             call.passing += 1
             self.core.send(call, 1 - index, fork, outward, now, partial(self._passed, passing))
             return
@@ -161,7 +164,7 @@ class Requests:
             self.core.refuse(transaction, 503, now)
             return
         self.core.look_for_guard(call, index, request)
-        passing = Passing(call, index, transaction, fork)
+        passing = Passing(call, index, transaction, fork, fork.dialogs[1 - index])
         call.passing += 1
         self._send(passing, now)
 
@@ -169,15 +172,13 @@ class Requests:
         call, request, index = passing.call, passing.server.request, 1 - passing.source
         leg, dialog = call.legs[index], passing.fork.dialogs[index]
         outward = dialog.request(request.method)
-        self.core.carry(request, outward, leg)
+        self.core.carry(call, index, request, outward)
         for name in _OF_THE_METHOD.get(request.method, ()):
             if not outward.lines(name):
                 outward.headers += [(name, value) for value in request.lines(name)]
         if request.method in ("REFER", "SUBSCRIBE", "NOTIFY"):
             outward.headers.append(("Contact", self.core.contact(leg, dialog.peer)))
         relay.carry_body(request, outward)
-        if passing.challenge is not None and leg.peer.credentials is not None:
-            self.answers.authorize(outward, passing.challenge, leg.peer.credentials)
         self.core.send(call, index, passing.fork, outward, now, partial(self._passed, passing))
 
     def refer(
@@ -189,45 +190,43 @@ class Requests:
             return
         transaction.request.set("Refer-To", target)
         call.passing += 1
-        self._send(Passing(call, index, transaction, fork), now)
+        self._send(Passing(call, index, transaction, fork, fork.dialogs[1 - index]), now)
 
     def _passed(self, passing: Passing, event: ResponseReceived, now: float) -> None:
-        """The answer to a request that was passed on."""
+        """The answer to a request that was passed on. Whatever it holds, who asked is answered."""
         response, call = event.response, passing.call
         if response.status < 200:
             return
-        index = 1 - passing.source
-        if response.status in (401, 407) and self._authorized(passing, response, now):
-            return
         call.passing -= 1
-        request = passing.server.request
-        if event.local and response.status == 408:
-            self.core.layer.abandon(passing.server)
-        else:
-            answer = request.response(response.status, response.reason)
-            if request.method == "UPDATE":
-                answer = self._updated(passing, response, now)
-            self.core.carry(response, answer, call.legs[passing.source])
-            self._describe(passing, response, answer)
-            relay.rule(answer, call.legs[passing.source].peer)
-            self.core.layer.respond(passing.server, answer, now)
-        if response.status >= 300 and passing.offer:
+        request, index = passing.server.request, 1 - passing.source
+        try:
+            if event.local and response.status == 408:
+                self.core.layer.abandon(passing.server)
+            else:
+                self._answer(passing, response, now)
+        except PeerError as error:
+            self.core.counters["refused"] += 1
+            self.core.refuse(passing.server, error.status, now)
+        if passing.offer:  # it has been answered, or never will be
             passing.fork.media.withdraw()
-        if response.status in GONE and not call.ended and call.state == "answered" and request.method != "PRACK":
+        still = passing.fork in call.forks and passing.fork.dialogs[index] is passing.dialog
+        if call.ended or not still:
+            return
+        if response.status in GONE and call.state == "answered" and request.method in _OF_THE_SESSION:
             self.ends.end(call, "dialog-lost", now, spare=index)
-        elif not call.ended:
+        else:
             self.refresh.due(call, now)
 
-    def _authorized(self, passing: Passing, response: Response, now: float) -> bool:
-        """Whether the request was sent again with credentials."""
-        leg = passing.call.legs[1 - passing.source]
-        challenge = digest.read(response) if leg.peer.credentials is not None else None
-        passing.attempts += 1
-        if challenge is None or passing.attempts >= ATTEMPTS or passing.call.ended or passing.offer:
-            return False
-        passing.challenge = challenge
-        self._send(passing, now)
-        return True
+    def _answer(self, passing: Passing, response: Response, now: float) -> None:
+        call, request = passing.call, passing.server.request
+        plain = call.armed and call.legs[passing.source].peer.side == AGENT
+        answer = request.response(response.status, "" if plain else response.reason)
+        if request.method == "UPDATE":
+            answer = self._updated(passing, response, now)
+        self.core.carry(call, passing.source, response, answer)
+        self._describe(passing, response, answer)
+        relay.rule(answer, call.legs[passing.source].peer)
+        self.core.layer.respond(passing.server, answer, now)
 
     def _updated(self, passing: Passing, response: Response, now: float) -> Response:
         """The answer to an UPDATE that was passed on: timers are each leg's own."""

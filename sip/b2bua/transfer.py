@@ -16,7 +16,7 @@ from sip.b2bua.answers import Answers
 from sip.b2bua.call import Call, Exchange, Fork, Leg
 from sip.b2bua.core import Core
 from sip.b2bua.ends import Ends
-from sip.b2bua.events import CallChanged, GuardWanted
+from sip.b2bua.events import CallChanged
 from sip.b2bua.invites import offered
 from sip.b2bua.negotiation import End, Negotiation
 from sip.b2bua.peers import EXECUTE, PASS, TRUNK, Peer
@@ -90,7 +90,12 @@ class Transfers:
         replaces = Replaces.parse(headers["replaces"]) if "replaces" in headers else None
         own = core.dialogs.get((replaces.call_id, replaces.to_tag)) if replaces is not None else None
         towards_trunk = other.peer.side == TRUNK
-        if call.state != "answered" or call.transfer is not None:
+        masked = leg.peer.side == TRUNK and call.mode != "passthrough"
+        if self.requests.keys(call, index, request, transaction, now):
+            return
+        if masked and (leg.peer.refer == PASS or own is not None):
+            core.refuse(transaction, 603, now)  # the agent would be led past this box, to where nothing is masked
+        elif call.state != "answered" or call.transfer is not None:
             core.refuse(transaction, 491, now)
         elif leg.peer.refer == PASS or own is not None:
             barred = towards_trunk and (call.armed or call.capturing or (own is not None and own[0].armed))
@@ -147,8 +152,7 @@ class Transfers:
             invite.headers += [("Replaces", str(replaces)), ("Require", "replaces")]
         self.refresh.ask(leg, invite, False)
         invite.put_body(SDP, body)
-        relay.rule(invite, peer)
-        transfer.client = core.layer.send(invite, peer.side, hops[0], now, partial(self._answered, transfer))
+        transfer.client = core.send_on(leg, dialog, invite, now, partial(self._answered, transfer))
         core.alarms.set((call.id, TRANSFER), now + RINGING)
 
     def _ends(self, call: Call, index: int, peer: Peer) -> list[End]:
@@ -164,6 +168,7 @@ class Transfers:
     def _answered(self, transfer: Transfer, event: ResponseReceived, now: float) -> None:
         response, call = event.response, transfer.call
         leg, dialog = transfer.leg, transfer.dialog
+        transfer.client, invite = event.transaction, event.transaction.request
         if response.status < 200:
             if response.to.tag and not transfer.over:
                 dialog.learn(response)
@@ -177,19 +182,19 @@ class Transfers:
         if transfer.over:  # again, or too late
             late = not transfer.ack
             dialog.learn(response)
-            transfer.ack = self.core.send_ack(leg, dialog, response.cseq[0])
+            transfer.ack = self.core.send_ack(leg, dialog, invite)
             if late:
-                self.core.bye(leg, dialog, None, now)
+                self.core.bye(leg, dialog, now)
             return
         dialog.learn(response)
-        transfer.ack = self.core.send_ack(leg, dialog, response.cseq[0])
+        transfer.ack = self.core.send_ack(leg, dialog, invite)
         leg.allow = response.tokens("Allow")
         leg.timer = session_timer.as_client(response, now)
         try:
             transfer.media.answered_here(transfer.index, relay.description(response) or b"")
         except PeerError:
             self.core.counters["refused"] += 1
-            self.core.bye(leg, dialog, None, now)
+            self.core.bye(leg, dialog, now)
             self._failed(transfer, 488, "Not Acceptable Here", now)
             return
         self._notify(transfer, response.status, response.reason, now)
@@ -227,12 +232,13 @@ class Transfers:
             self.core.layer.cancel(transfer.client, now)
             self._failed(transfer, 408, "Request Timeout", now)
 
-    def hung_up(self, call: Call, index: int) -> bool:
+    def hung_up(self, call: Call, index: int, now: float) -> bool:
         """A BYE came from leg `index`: whether that is a transferor who leaves the rest to this box."""
         transfer = call.transfer
         if not isinstance(transfer, Transfer) or transfer.index != index or call.state != "answered":
             return False
         transfer.left = True
+        self._detach(call, index, now)
         return True
 
     def call_ends(self, call: Call, now: float) -> None:
@@ -251,7 +257,9 @@ class Transfers:
         """Put a new dialog in the place of leg `index`; the old one is hung up, unless it has gone."""
         core, fork, stays = self.core, call.fork, 1 - index
         old, former = call.legs[index], fork.dialogs[index]
+        self._detach(call, index, now)
         core.dialogs.pop((former.call_id, former.local.tag), None)
+        core.by_call_id.pop(former.call_id, None)
         if not gone:
             key = (former.call_id, former.local.tag)
             self.departed[key] = Departed(old, former)
@@ -260,13 +268,32 @@ class Transfers:
         call.legs[index] = leg
         fork.dialogs[index], fork.media = dialog, media
         core.enter(call, fork)
-        if call.mode == "passthrough" and "transfer" in call.route.guard_on:
-            core.events.append(GuardWanted(call.id, "transfer"))
-        core.agreed(call, fork)
+        if "transfer" in call.route.guard_on:
+            core.guard(call, "transfer")
+        if media.ends[index].stream is not None:
+            core.agreed(call, fork)
         core.events.append(CallChanged(call.id, "changed", "transfer"))
         self.refresh.start(call, index)
-        if media.offer_here(stays) != told:
+        if media.ends[index].stream is None:
+            call.owed.add(stays)  # once the ACK has said what the new party takes
+        elif media.offer_here(stays) != told:
             self.refresh.offer(call, stays, now)
+
+    def _detach(self, call: Call, index: int, now: float) -> None:
+        """What is on its way to or from the party of leg `index` concerns the call no more."""
+        core, ex = self.core, call.exchange
+        self.refresh.stop(call, index)
+        call.waiting = False
+        if ex is None:
+            return
+        call.exchange = None
+        call.fork.media.withdraw()
+        ex.waiting.clear()
+        if ex.accepted is not None:
+            core.layer.acknowledged(ex.server)
+            self.ends.acknowledge(ex, b"")
+            return
+        core.refuse(ex.server, 481 if ex.source == index else 491, now, call.fork.dialogs[ex.source].local.tag)
 
     def departed_says(self, request: Request, transaction: ServerTransaction, now: float) -> bool:
         """Answer whoever has been replaced; returns whether the request was such a one's."""
@@ -285,7 +312,7 @@ class Transfers:
         call_id, _, tag = name.partition("\n")
         one = self._forget((call_id, tag))
         if one is not None:
-            self.core.bye(one.leg, one.dialog, None, now)
+            self.core.bye(one.leg, one.dialog, now)
 
     def _forget(self, key: tuple[str, str]) -> Departed | None:
         self.core.alarms.cancel((f"{key[0]}\n{key[1]}", DEPARTED))

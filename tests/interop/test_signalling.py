@@ -19,6 +19,9 @@ pytestmark = pytest.mark.interop
 TRUNK_SDP, AGENT_SDP = "m=audio [0-9]+ RTP/AVP 0 101", "m=audio [0-9]+ RTP/AVP 0 101"
 INFO = "Signal={0}\nDuration=160\n"
 RELAY = "application/dtmf-relay"
+PICTURE = (
+    "<media_control><vc_primitive><to_encoder><picture_fast_update/></to_encoder></vc_primitive></media_control>\n"
+)
 
 
 class Desk:
@@ -104,7 +107,7 @@ def test_a_call_over_tcp(tmp_path: Path, side: str) -> None:
     callee = Callee("callee")
     callee.invited()
     callee.pick_up()
-    callee.request("INFO", 1, "<x/>\n", kind="application/media_control+xml").expect(200)
+    callee.request("INFO", 1, PICTURE, kind="application/media_control+xml").expect(200)
     callee.hung_up()
     caller = Caller("caller")
     caller.invite().ringing()
