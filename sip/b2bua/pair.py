@@ -123,8 +123,10 @@ class B2bua:
         except PeerError:
             core.counters["malformed"] += 1
         self._work(peer, now)
-        if (message.body and message.cseq[1] not in _DESCRIBED) or digits.holds_digits(message):
+        if message.body and message.cseq[1] not in _DESCRIBED:
             message.wipe()  # it may have held a key: no transaction keeps it
+        elif message.body and digits.holds_digits(message):
+            digits.blank(message)
         return peer
 
     def admits(self, side: str, source: Hop) -> bool:
