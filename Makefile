@@ -26,10 +26,11 @@ check: $(READY)
 # pesq is compiled on the spot; without it one row of the masking table is left out.
 bench: $(READY) peers
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --require-hashes -r benchmarks/pesq.txt || echo "pesq needs a C compiler" >&2
-	@failed=0; for name in masking decode dsp_cost calls naive; do \
+	@failed=0; for name in masking decode dsp_cost calls naive sip; do \
 	  $(BIN)/python -m benchmarks.$$name --json benchmarks/results/$$name.json || failed=1; done; exit $$failed
 
 fuzz: $(READY)
+	$(BIN)/python -m tests.fuzz.sip_stack 1000000
 	FLATTONE_FUZZ=1000000 $(BIN)/pytest tests/unit/test_fuzz.py tests/unit/test_fuzz_wire.py
 
 soak: $(READY) peers

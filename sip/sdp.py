@@ -144,7 +144,7 @@ def write(sdp: Sdp, session: str, version: int) -> bytes:
     family = "IP6" if ":" in sdp.address else "IP4"
     lines = [
         "v=0",
-        f"o=- {session} {version} IN {family} {sdp.address}",
+        f"o=flattone {session} {version} IN {family} {sdp.address}",
         "s=-",
         f"c=IN {family} {sdp.address}",
         "t=0 0",

@@ -8,6 +8,7 @@ back. State is one of five words; the tables below say what each timer does.
 from __future__ import annotations
 
 import heapq
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
@@ -17,6 +18,8 @@ from sip.headers.via import MAGIC, Via
 from sip.hop import Hop
 from sip.message import Request, Response
 
+_TAG = re.compile(rb"\r\nTo:[^\r\n]*;tag=([^;\r\n]+)")
+"""What this box has called itself in its answers to an INVITE: its CANCEL is answered alike (RFC 3261 section 9.2)."""
 T1: Final = 0.5
 T2: Final = 4.0
 SWEEP: Final = 512
@@ -217,7 +220,9 @@ class TransactionLayer:
 
     def _cancelled(self, cancel: ServerTransaction, key: Key, now: float) -> None:
         invite = self._servers.get((*key[:3], "INVITE"))
-        self.respond(cancel, cancel.request.response(200 if invite else 481, tag=self._ids()), now)
+        said = _TAG.search(invite.last) if invite is not None else None
+        tag = said[1].decode("utf-8", "surrogateescape") if said is not None else self._ids()
+        self.respond(cancel, cancel.request.response(200 if invite else 481, tag=tag), now)
         if invite is not None and invite.state == PROCEEDING:
             self.events.append(Cancelled(invite, cancel.request))
 

@@ -200,7 +200,6 @@ class Answers:
         except PeerError as error:
             self._unusable(ex, fork, response, error, now)
             return
-        ex.waiting.clear()
         self.refresh.answered(call, index, response, now)
         ex.accepted = fork
         call.state = "answered"
@@ -306,7 +305,7 @@ class Answers:
             least = session_timer.least(response)
             if least <= leg.peer.session_seconds and leg.timer is None:
                 return False
-            leg.timer = session_timer.SessionTimer(least, True, now)
+            leg.timer, leg.least = session_timer.SessionTimer(least, True, now), least
             self.retry(ex, now)
             return True
         if call.state == "inviting" and leg.hops and response.status in _ELSEWHERE:

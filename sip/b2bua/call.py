@@ -25,6 +25,8 @@ class Leg:
     hops: list[Hop] = field(default_factory=list)
     allow: frozenset[str] = frozenset()
     timer: SessionTimer | None = None
+    least: int = 0
+    """The largest Min-SE that the peer has asked for."""
 
 
 @dataclass(slots=True)

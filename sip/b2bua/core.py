@@ -173,10 +173,12 @@ class Core:
         """Send an ACK again."""
         self.layer.outgoing.append(Outgoing(data, leg.peer.side, self.next_hop(leg, dialog)))
 
-    def bye(self, leg: Leg, dialog: Dialog, now: float, headers: list[tuple[str, str]] | None = None) -> None:
-        """Hang up one dialog."""
+    def bye(self, leg: Leg, dialog: Dialog, now: float, cause: Message | None = None) -> None:
+        """Hang up one dialog, with the headers and the body of `cause`."""
         request = dialog.request("BYE")
-        request.headers += headers or []
+        if cause is not None:
+            request.headers += cause.headers
+            request.body = cause.body
         self.send_on(leg, dialog, request, now, lambda event, now: None)
 
     def carry(self, call: Call, index: int, source: Message, target: Message) -> None:
@@ -206,6 +208,8 @@ class Core:
             answer.headers.append(("Min-SE", str(least)))
         elif status == 489:
             answer.headers.append(("Allow-Events", "refer"))
+        elif status == 500:  # also to an offer that comes too early (RFC 3261 section 14.2, RFC 3311 section 5.2)
+            answer.headers.append(("Retry-After", str(1 + self.random() % 10)))
         elif status == 503:
             answer.headers.append(("Retry-After", "10"))
         self.layer.respond(transaction, answer, now)

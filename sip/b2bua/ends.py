@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from sip.b2bua.call import Call, Exchange
 from sip.b2bua.core import Core
+from sip.b2bua.relay import carry_body
 from sip.message import Message
 
 
@@ -41,7 +42,9 @@ class Ends:
                 bye = Message()
                 if cause is not None:
                     self.core.carry(call, index, cause, bye)
-                self.core.bye(leg, call.fork.dialogs[index], now, bye.headers)
+                    if not self.core.withheld(call, 1 - index, cause, "BYE"):
+                        carry_body(cause, bye)
+                self.core.bye(leg, call.fork.dialogs[index], now, bye)
         self.core.close(call, reason, status if not answered else 0)
 
     def acknowledge(self, ex: Exchange, body: bytes) -> None:

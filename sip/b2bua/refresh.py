@@ -41,7 +41,7 @@ class Refresh:
                 refresher = f";refresher={'uac' if leg.timer.mine else 'uas'}"
         if seconds:
             request.headers.append(("Session-Expires", f"{max(seconds, peer.least_session_seconds)}{refresher}"))
-            request.headers.append(("Min-SE", str(peer.least_session_seconds)))
+            request.headers.append(("Min-SE", str(max(peer.least_session_seconds, leg.least))))
 
     def answer(self, call: Call, index: int, request: Request, now: float) -> str:
         """Set the timer of the leg whose INVITE or UPDATE is about to be accepted; returns Session-Expires for the

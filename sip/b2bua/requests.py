@@ -118,8 +118,9 @@ class Requests:
         self.core.look_for_guard(call, index, request)
         timed = self.refresh.answer(call, index, request, now) if call.state == "answered" else ""
         here = call.armed or call.capturing or call.transfer is not None
-        if body is not None and not here:
-            described, _ = fork.media.pass_(index, body, final=True)
+        named = bool(request.lines("P-Asserted-Identity"))  # who is connected now (RFC 5876)
+        if (body is not None or named) and not here:
+            described = fork.media.pass_(index, body, final=True)[0] if body is not None else b""
             leg = call.legs[1 - index]
             outward = fork.dialogs[1 - index].request("UPDATE")
             self.core.carry(call, 1 - index, request, outward)
@@ -127,8 +128,9 @@ class Requests:
             outward.headers += [("Allow", ALLOW), ("Supported", "timer")]
             if call.state == "answered":
                 self.refresh.ask(leg, outward, True)
-            outward.put_body(SDP, described)
-            passing = Passing(call, index, transaction, fork, fork.dialogs[1 - index], offer=True)
+            if described:
+                outward.put_body(SDP, described)
+            passing = Passing(call, index, transaction, fork, fork.dialogs[1 - index], bool(described))
             call.passing += 1
             self.core.send(call, 1 - index, fork, outward, now, partial(self._passed, passing))
             return
@@ -223,6 +225,9 @@ class Requests:
         answer = request.response(response.status, "" if plain else response.reason)
         if request.method == "UPDATE":
             answer = self._updated(passing, response, now)
+        elif request.method in ("SUBSCRIBE", "REFER", "NOTIFY") and response.status < 300:
+            here = passing.fork.dialogs[passing.source].peer
+            answer.headers.append(("Contact", self.core.contact(call.legs[passing.source], here)))
         self.core.carry(call, passing.source, response, answer)
         self._describe(passing, response, answer)
         relay.rule(answer, call.legs[passing.source].peer)

@@ -371,3 +371,76 @@ def test_time_grows_with_a_challenge_and_a_stream_and_no_faster() -> None:
     for spent, n in ((challenge, 8000), (stream, 2000)):
         least = [min(spent(k) for _ in range(5)) for k in (n, 2 * n)]
         assert least[1] <= 2.5 * least[0] + 0.002
+
+
+# What an interoperability laboratory found
+
+
+def test_a_cancel_is_answered_with_the_tag_of_the_invite() -> None:
+    net = Net()
+    net.invite()
+    net.answer("agent", net.request("agent", "INVITE"), 180, body=False)
+    ringing = net.response("trunk", 180)
+    cancel = (
+        "CANCEL sip:204@10.0.0.1 SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKc1\r\nMax-Forwards: 70\r\n"
+        "From: <sip:ann@example.org>;tag=tc1\r\nTo: <sip:204@example.com>\r\nCall-ID: c1\r\nCSeq: 1 CANCEL\r\n\r\n"
+    )
+    net.send("trunk", cancel)
+    assert net.response("trunk", 200).to.tag == ringing.to.tag
+
+
+def test_a_prack_that_comes_after_the_200_is_still_taken() -> None:
+    net = Net()
+    net.invite(headers="Supported: 100rel\r\n")
+    invite = net.request("agent", "INVITE")
+    net.answer("agent", invite, 180, body=False, headers="Require: 100rel\nRSeq: 4")
+    ringing = net.response("trunk", 180)
+    net.answer("agent", invite)
+    assert net.response("trunk", 200)
+    rack = f"RAck: {ringing.get('RSeq')} 1 INVITE\r\n"
+    net.send("trunk", net.within("trunk", ringing, "PRACK", 2, headers=rack))
+    prack = net.request("agent", "PRACK")
+    assert prack.get("RAck") == f"4 {invite.cseq[0]} INVITE"
+    net.send("agent", prack.response(200))
+    assert net.response("trunk", 200).cseq[1] == "PRACK"
+
+
+def test_the_body_of_a_bye_passes_where_bodies_may() -> None:
+    for mode, body in (("guarded", b"\x0c\x02"), ("armed", b"")):
+        net = Net()
+        ok, _ = net.establish()
+        net.call.mode = mode
+        net.send("trunk", net.within("trunk", ok, "BYE", 2, "\x0c\x02\x00rel", "application/isup"))
+        assert bytes(net.request("agent", "BYE").body[:2]) == body
+
+
+def test_who_is_connected_now_passes_in_an_update() -> None:
+    net = Net()
+    _, invite = net.establish()
+    net.send("agent", net.within("agent", invite, "UPDATE", 3, headers="P-Asserted-Identity: <sip:305@x>\r\n"))
+    update = net.request("trunk", "UPDATE")
+    assert update.get("P-Asserted-Identity") == "<sip:305@x>"
+    net.send("trunk", update.response(200))
+    assert net.response("agent", 200).cseq[1] == "UPDATE"
+
+
+def test_min_se_of_a_422_is_repeated_and_a_500_says_when_to_come_back() -> None:
+    net = Net(agent={"session_seconds": 300})
+    net.invite()
+    net.answer("agent", net.request("agent", "INVITE"), 422, body=False, headers="Min-SE: 900")
+    assert net.request("agent", "INVITE").get("Min-SE") == "900"
+    net = Net()
+    ok, _ = net.establish()
+    net.reinvite("trunk", ok, 2)
+    net.send("trunk", net.within("trunk", ok, "INVITE", 3).replace("z9hG4bK", "z9hG4bKx"))
+    assert 0 < int(net.response("trunk", 500).get("Retry-After") or 0) <= 10
+
+
+@pytest.mark.parametrize("method", ["SUBSCRIBE", "REFER"])
+def test_a_2xx_that_makes_a_subscription_has_a_contact(method: str) -> None:
+    net = Net(agent={"refer": "pass"})
+    _, invite = net.establish()
+    headers = "Event: presence\r\nExpires: 60\r\n" if method == "SUBSCRIBE" else "Refer-To: <sip:305@x>\r\n"
+    net.send("agent", net.within("agent", invite, method, 3, headers=headers))
+    net.send("trunk", net.request("trunk", method).response(202))
+    assert "10.0.0.2" in (net.response("agent", 202).get("Contact") or "")
