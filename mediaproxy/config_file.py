@@ -88,6 +88,11 @@ def check(config: Config) -> None:
             raise ConfigError("api.tokens.sha256: 64 lower-case hex digits, as sha256sum prints them")
         if token.sha256 == hashlib.sha256(b"").hexdigest():
             raise ConfigError("api.tokens.sha256: is that of an empty token")
+    for where, name in (("trace.socket", config.trace.socket), ("cdr.file", config.cdr.file)):
+        if name and not Path(name).parent.is_dir():
+            raise ConfigError(f"{where}: its directory does not exist")
+        if len(name.encode()) > 100:  # a socket's path has 107 octets at most (unix(7))
+            raise ConfigError(f"{where}: a path of at most 100 octets")
     if config.recording.directory and not Path(config.recording.directory).is_dir():
         raise ConfigError("recording.directory: is not a directory")
 
@@ -142,6 +147,7 @@ def _peers(config: Config) -> dict[str, PeerConfig]:
         peers[peer.name] = peer
         for source in peer.sources:
             _network(source, "peer.sources")
+        _sources(peer)
         for other in peers.values():
             if other is peer or other.side != peer.side or (peer.certificate_names and other.certificate_names):
                 continue

@@ -20,8 +20,8 @@ with atheris.instrument_imports(include=["sip"]):
     from sip.framing import Framer
     from sip.message import parse
     from sip.sdes import parse as parse_crypto
+    from tests.fixtures.sipnet import CALLEE, CALLER, SDP, Net
 
-from tests.fixtures.sipnet import CALLEE, CALLER, SDP, Net
 from tests.fixtures.torture import CASES
 
 MODES = ("guarded", "armed", "sealed", "passthrough")

@@ -17,6 +17,8 @@ def text(tmp_path: Path) -> str:
         EXAMPLE.read_text()
         .replace("/etc/flattone/", f"{tmp_path}/")
         .replace("/var/lib/flattone/recordings", str(tmp_path))
+        .replace("/run/flattone/", f"{tmp_path}/")
+        .replace("/var/log/flattone/", f"{tmp_path}/")
     )
     made = made.replace("put the 64 hex digits of your own token here", "ab" * 32)
     for name in ("gateway.token", "api.pem", "api.key"):
@@ -58,6 +60,19 @@ def test_the_example_is_true(tmp_path: Path, text: str) -> None:
         ("field_seconds = 60", "field_seconds = nan", "capture.field_seconds"),
         ("grace_seconds = 30 ", "grace_seconds = -1 ", "stop.grace_seconds"),
         ("timeout_seconds = 10", "timeout_seconds = inf", "gateway.timeout_seconds"),
+        ('rtp = "address"', 'rtp = "address"\ntransport = "tls"', "[trunk.tls]"),
+        ('rtp = "address"', 'rtp = "address"\ncertificate_names = ["a"]', "peer.certificate_names"),
+        ('rtp = "address"', 'rtp = "address"\nusername = "a"', "peer.username"),
+        ('rtp = "address"', 'rtp = "address"\nsession_seconds = 30', "peer.session_seconds"),
+        ('rtp = "address"', 'rtp = "address"\nbackups = ["not a name"]', "peer.backups"),
+        ('rtp = "address"', 'rtp = "address"\nheaders = [{action = "strip", name = "Via"}]', "peer.headers"),
+        ('rtp = "address"', 'rtp = "address"\nheaders = [{action = "rewrite", name = "X-A"}]', "matches"),
+        ('rtp = "address"', 'rtp = "address"\nrefer = "maybe"', "execute, pass, refuse"),
+        ('mode = "guarded"', 'mode = "guarded"\nguard_keys = 4', "passthrough"),
+        ('mode = "guarded"', 'mode = "guarded"\nheader_matches = "("', "route.header_matches"),
+        ("[trace]\n", "[dns]\nservers = ['x']\n[trace]\n", "dns.servers"),
+        ('[cdr]\nfile = "', '[cdr]\nfile = "/nonexistent', "cdr.file"),
+        ("[agent] ", "sip_dscp = 64\n[agent] ", "trunk.sip_dscp"),
         ("tokens.example.com/", "tokens.example.com:abc/", "gateway.url"),
         (
             "ab" * 32,

@@ -125,3 +125,18 @@ def test_with_other_keys_nothing_of_the_former_worker_is_taken_over() -> None:
 def test_a_packet_too_large_to_seal_is_not_sent() -> None:
     keyring = ring("AES_CM_128_HMAC_SHA1_80")
     assert sealed(keyring, packet(1, payload=bytes(1950)), packet(2))[0][2:4] == b"\0\2"
+
+
+def test_a_new_key_of_the_peer_leaves_the_own_one_where_it_was() -> None:
+    """A re-INVITE with other keys of the peer's: to begin its own key anew would use indexes twice."""
+    suite = "AES_CM_128_HMAC_SHA1_80"
+    peer, keyring = Peer(suite), ring(suite)
+    report = struct.pack("!BBHI20x", 0x80, 200, 6, 8)
+    for sequence in range(0, 66_000, 400):
+        peer.into.unprotect(sealed(keyring, packet(sequence, 8))[0])
+    before = sealed(keyring, report, control=True)[0]
+    keyring.set(1, 20000, suite, OWN[:30], THEIRS[5:35])
+    assert peer.into.unprotect(sealed(keyring, packet(66_001, 8))[0]) == packet(66_001, 8)
+    assert sealed(keyring, report, control=True)[0] != before
+    other = Session(Policy(THEIRS[5:35], Policy.SSRC_ANY_OUTBOUND))
+    assert opened(keyring, other.protect(packet(1))) == [packet(1)]
