@@ -52,10 +52,10 @@ class Pump:
         self.stale = 0
         """Datagrams thrown away after a stall."""
 
-    def open(self, slot: int, host: str, port: int, rule: SourceRule) -> bool:
+    def open(self, slot: int, host: str, port: int, rule: SourceRule, dscp: int = 0, interface: str = "") -> bool:
         """Bind RTP and RTCP for `slot`; False where the port is taken by someone else.
 
-        Raises OSError where no port would do: no more descriptors, no such address.
+        dscp: class of what is sent (RFC 2474); interface: only by that one. Raises OSError where no port would do: no more descriptors, no such address.
         """
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         sockets: list[socket.socket] = []
@@ -64,6 +64,12 @@ class Pump:
                 sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
                 sockets.append(sock)
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+                if family == socket.AF_INET6:
+                    sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, dscp << 2)
+                else:
+                    sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, dscp << 2)
+                if interface:
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
                 sock.bind((host, port + offset))
             for control, sock in enumerate(sockets):
                 self._mover.add(slot, bool(control), sock.fileno(), family)

@@ -88,6 +88,7 @@ class Worker:
         self._budget = Budget(capacity)
         first, last = _share(port_range(config.media), process.role, config.media.workers)
         self._ports = PortPool(first, last, config.media.port_rest_seconds)
+        self._sides = {"trunk": config.trunk, "agent": config.agent}
         self._timeout, self._longest = config.media.rtp_timeout_seconds, config.media.max_call_seconds
         self._free = list(range(capacity - 1, -1, -1))
         self._calls: dict[str, Call] = {}
@@ -300,7 +301,8 @@ class Worker:
                 return None
             opened = False
             try:
-                opened = self._pump.open(slot, leg.bind, port, SourceRule(leg.peer_rule, leg.peer_network))
+                rule, side = SourceRule(leg.peer_rule, leg.peer_network), self._sides[leg.side]
+                opened = self._pump.open(slot, leg.bind, port, rule, side.rtp_dscp, side.interface)
             finally:
                 if not opened:  # somebody else's, or nothing can be opened: tried again after the rest
                     self._ports.give_back(port, now)

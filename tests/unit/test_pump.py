@@ -6,6 +6,7 @@ import pytest
 
 from mediaproxy.media.ports import PortPool
 from mediaproxy.media.pump import Pump
+from mediaproxy.media.rows import Rows
 from mediaproxy.media.source import SourceRule
 
 SIGNALLED, MOVED, NEAR, FAR = ("192.0.2.1", 4000), ("192.0.2.1", 4002), ("192.0.2.9", 4000), ("203.0.113.9", 4000)
@@ -83,3 +84,34 @@ def test_an_absurd_destination_stops_nothing() -> None:
         rows.count = 0
     assert pump.unsent.sum() == 0
     pump.close(0)
+
+
+def test_what_is_sent_has_its_sides_class_of_service() -> None:
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as ear,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free,
+    ):
+        ear.bind(("127.0.0.1", 0))
+        ear.settimeout(2)
+        ear.setsockopt(socket.IPPROTO_IP, socket.IP_RECVTOS, 1)
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1] & ~1
+        free.close()
+        pump = Pump(2)
+        assert pump.open(0, "127.0.0.1", port, SourceRule("address"), dscp=46)
+        pump.update(0, ear.getsockname(), 9)
+        rows = Rows()
+        rows.put(0, b"x" * 20)
+        pump.send(rows)
+        _, ancillary, _, _ = ear.recvmsg(100, 100)
+        pump.close(0)
+    assert [data[0] >> 2 for level, kind, data in ancillary if kind == socket.IP_TOS] == [46]
+
+
+def test_who_was_learned_but_speaks_no_srtp_is_forgotten() -> None:
+    made = SourceRule("learn")
+    made.signalled(SIGNALLED)
+    assert made.accepts(FAR)
+    assert made.forget()
+    assert made.accepts(SIGNALLED)
+    assert not made.accepts(FAR)
