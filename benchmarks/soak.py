@@ -122,8 +122,8 @@ def main() -> int:
                 late = memory(site)
                 uac.wait(length + 180)
                 desk.finish()
-            ended = sum('"reason": "bye"' in line for line in site.log.read_text().splitlines())
-            errors = sum('"level": "error"' in line for line in site.log.read_text().splitlines())
+            ended = sum('"reason":"bye"' in line for line in site.log.read_text().splitlines())
+            errors = sum('"level":"error"' in line for line in site.log.read_text().splitlines())
     rows = [
         Row(f"calls completed of {total}", total, ended, "calls", "higher"),
         Row("errors in the log", 0, errors, "lines", "lower"),

@@ -55,7 +55,8 @@ class Pump:
     def open(self, slot: int, host: str, port: int, rule: SourceRule, dscp: int = 0, interface: str = "") -> bool:
         """Bind RTP and RTCP for `slot`; False where the port is taken by someone else.
 
-        dscp: class of what is sent (RFC 2474); interface: only by that one. Raises OSError where no port would do: no more descriptors, no such address.
+        dscp: class of what is sent (RFC 2474); interface: only by that one. Raises OSError where no port would do: no
+        more descriptors, no such address.
         """
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         sockets: list[socket.socket] = []
