@@ -32,6 +32,22 @@ def free_port(kind: socket.SocketKind = socket.SOCK_DGRAM) -> int:
         return port
 
 
+def listening_port() -> int:
+    """A port that is free on loopback now for both UDP and TCP, and that the system gives nobody by itself meanwhile."""
+    while True:
+        port = 4000 + secrets.randbelow(6000)
+        with (
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams,
+            socket.socket(socket.AF_INET, socket.SOCK_STREAM) as streams,
+        ):
+            try:
+                datagrams.bind(("127.0.0.1", port))
+                streams.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+
+
 class Site:
     """Everything between two phones. `trunk` and `agent`: where they send; peers are at the ports given."""
 
@@ -49,11 +65,11 @@ class Site:
         `outbound`, of the sides `trunk` and `agent`, of `media`, and `more` for whole tables."""
         self._settings = settings or {}
         self.directory, self.recordings = directory, recordings
-        self.trunk = ("127.0.0.1", free_port())
-        self.agent = ("127.0.0.1", free_port())
+        self.trunk = ("127.0.0.1", listening_port())
+        self.agent = ("127.0.0.1", listening_port())
         self.trace = directory / "trace.sock"
         self.cdr = directory / "calls.jsonl"
-        self.api = free_port(socket.SOCK_STREAM)
+        self.api = listening_port()
         self.token = secrets.token_urlsafe(24)
         self.log = directory / "flattone.log"
         self.config = directory / "flattone.toml"

@@ -15,7 +15,7 @@ import pytest
 
 from mediaproxy import wav
 from mediaproxy.demo import certificates
-from mediaproxy.demo.site import Site, free_port
+from mediaproxy.demo.site import Site, free_port, listening_port
 
 pytestmark = pytest.mark.interop
 PHONE = Path(__file__).with_name("pjsua2_phone.py")
@@ -101,7 +101,7 @@ def secured(
     for side, peer in (("trunk", "caller"), ("agent", "desk")):
         if side not in sides:
             continue
-        own[side] = free_port()
+        own[side] = listening_port()
         settings["more"] = settings.get("more", "") + (
             f'[{side}.tls]\nlisten = "127.0.0.1:{own[side]}"\ncertificate = "{certificate}"\nkey = "{key}"\n'
             f'ca_file = "{authority}"\n'
