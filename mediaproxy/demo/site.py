@@ -33,7 +33,7 @@ def free_port(kind: socket.SocketKind = socket.SOCK_DGRAM) -> int:
 
 
 def listening_port() -> int:
-    """A port that is free on loopback now for both UDP and TCP, and that the system gives nobody by itself meanwhile."""
+    """A port that is free on loopback for UDP and TCP, and that the system gives nobody by itself meanwhile."""
     while True:
         port = 4000 + secrets.randbelow(6000)
         with (
