@@ -253,8 +253,8 @@ class Host:
             if record.capture:
                 self._vault.send(m.Act(record.capture, "call-ended"))
             del self._records[event.call]
-            if event.ended is not None:
-                self._cdr.write(event.ended, record.story, event.reason, event.status)
+            if event.summary is not None:
+                self._cdr.write(event.call, event.summary, record.story, event.reason, event.status)
         say = log.get().debug if event.state == "ringing" else log.get().info
         say("call", call=event.call, state=event.state, reason=event.reason)
 

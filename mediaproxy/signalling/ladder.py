@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from mediaproxy.ipc.step import Step, Wish
 from sip.b2bua.core import Core
 from sip.errors import PeerError
 from sip.hop import Hop
@@ -23,25 +24,6 @@ CALL_IDS = 10_000
 """Dialogs that one watcher has seen, so that it also sees what comes after their end."""
 UNSENT_BYTES = 1 << 20
 LINE_BYTES = 512
-
-
-class Wish(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a watcher sends, one line: a call's id, a Call-ID, a number, or "*" for every call."""
-
-    watch: str
-
-
-class Step(msgspec.Struct, frozen=True):
-    """One message that passed. at: seconds since 1970; way: in or out; peer, own: host:port."""
-
-    at: float
-    call: str
-    side: str
-    way: str
-    transport: str
-    peer: tuple[str, int]
-    own: tuple[str, int]
-    text: str
 
 
 @dataclass(slots=True)

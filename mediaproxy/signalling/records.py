@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from mediaproxy import log
-from sip.b2bua.call import Call
+from sip.b2bua.events import Summary
 
 
 @dataclass(slots=True)
@@ -31,28 +31,27 @@ class Records:
         self._fd = -1
         self.failed = 0
 
-    def write(self, call: Call, story: Story, reason: str, status: int) -> None:
+    def write(self, call: str, was: Summary, story: Story, reason: str, status: int) -> None:
         """Write one line. A file that cannot be written is counted and told of; the call is not harmed."""
         if not self._path:
             return
         now = time.time()
-        inbound = call.agent_leg == 1
         record = {
-            "call": call.id,
-            "direction": "inbound" if inbound else "outbound",
-            "route": call.route.name,
-            "peers": [leg.peer.name for leg in call.legs],
-            "sip_call_ids": list(call.call_ids),
-            "from": call.caller,
-            "to": call.called,
+            "call": call,
+            "direction": "inbound" if was.inbound else "outbound",
+            "route": was.route,
+            "peers": was.peers,
+            "sip_call_ids": was.call_ids,
+            "from": was.caller,
+            "to": was.called,
             "began": _stamp(story.began),
             "answered": _stamp(story.answered) if story.answered else None,
             "ended": _stamp(now),
             "seconds": round(now - story.answered, 3) if story.answered else 0,
             "status": status,
             "reason": reason,
-            "codec": _codec(call),
-            "srtp": [end.layout.secure for end in call.fork.media.ends],
+            "codec": was.codec,
+            "srtp": was.srtp,
             "modes": story.modes,
             "captures": story.captures,
             "transfers": story.transfers,
@@ -63,7 +62,7 @@ class Records:
             os.write(self._fd, msgspec.json.encode(record) + b"\n")
         except OSError as error:
             self.failed += 1
-            log.get().error("record-not-written", call=call.id, error=type(error).__name__)
+            log.get().error("record-not-written", call=call, error=type(error).__name__)
 
     def reopen(self) -> None:
         """Begin a new file where the old one has been moved away."""
@@ -74,7 +73,3 @@ class Records:
 
 def _stamp(seconds: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{int(seconds % 1 * 1000):03d}Z"
-
-
-def _codec(call: Call) -> str:
-    return next((e for e in call.fork.media.common.values() if e.startswith("PCM")), "")

@@ -13,20 +13,8 @@ from typing import IO
 import msgspec
 
 from mediaproxy.errors import ConfigError
+from mediaproxy.ipc.step import Step, Wish
 from mediaproxy.trace import pcap
-
-
-class Step(msgspec.Struct, frozen=True):
-    """One message, as the signalling process shows it."""
-
-    at: float
-    call: str
-    side: str
-    way: str
-    transport: str
-    peer: tuple[str, int]
-    own: tuple[str, int]
-    text: str
 
 
 def run(path: str, whom: str, text: str, capture: str, full: bool, seconds: float) -> int:
@@ -88,7 +76,7 @@ def _steps(path: str, whom: str, until: float | None) -> Iterator[Step]:
             wire.connect(path)
         except OSError as error:
             raise ConfigError(f"{path}: flattone does not answer there ({error.strerror})") from None
-        wire.sendall(msgspec.json.encode({"watch": whom}) + b"\n")
+        wire.sendall(msgspec.json.encode(Wish(whom)) + b"\n")
         rest = b""
         while True:
             wire.settimeout(max(0.01, until - time.monotonic()) if until is not None else None)

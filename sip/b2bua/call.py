@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-from sip.b2bua.events import MediaAgreed
+from sip.b2bua.events import MediaAgreed, Summary
 from sip.b2bua.negotiation import End, Negotiation
 from sip.b2bua.peers import AGENT, Peer, Route
 from sip.dialog import Dialog
 from sip.digest import Challenge
 from sip.hop import Hop
 from sip.message import Request, Response
+from sip.offer_answer import AUDIO
 from sip.session_timer import SessionTimer
 from sip.transaction import ClientTransaction, ServerTransaction
 
@@ -159,6 +160,16 @@ class Call:
         """What the media worker needs to know."""
         media = (fork or self.fork).media
         return MediaAgreed(self.id, (media.media(0), media.media(1)))
+
+    def summary(self) -> Summary:
+        """What there is to tell of the call."""
+        first, second = (leg.peer.name for leg in self.legs)
+        one, other = (end.layout.secure for end in self.fork.media.ends)
+        codec = next((name for name in self.fork.media.common.values() if name in AUDIO), "")
+        inbound = self.agent_leg == 1
+        return Summary(
+            self.route.name, inbound, (first, second), self.call_ids, self.caller, self.called, codec, (one, other)
+        )
 
     def find(self, index: int, message: Request | Response, mine: str) -> Fork | None:
         """The dialog of leg `index` in which `message` came: `mine` is this box's tag in it."""

@@ -261,7 +261,7 @@ class Core:
                 self.by_call_id.pop(dialog.call_id, None)
         for what in (OPENING, HOP, GLARE, REFRESH + "0", REFRESH + "1"):
             self.alarms.cancel((call.id, what))
-        self.events.append(CallChanged(call.id, "ended", reason, status, call))
+        self.events.append(CallChanged(call.id, "ended", reason, status, call.summary()))
 
     def agreed(self, call: Call, fork: Fork) -> None:
         """Media can flow as `fork` says."""

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from sip.hop import Endpoint
-
-if TYPE_CHECKING:
-    from sip.b2bua.call import Call
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +38,20 @@ class MediaAgreed:
 
 
 @dataclass(frozen=True, slots=True)
+class Summary:
+    """What a call was: tuples by leg, the calling one first. inbound: the trunk side called."""
+
+    route: str
+    inbound: bool
+    peers: tuple[str, str]
+    call_ids: tuple[str, str]
+    caller: str
+    called: str
+    codec: str
+    srtp: tuple[bool, bool]
+
+
+@dataclass(frozen=True, slots=True)
 class CallChanged:
     """The call is now `state`: ringing, answered, changed or ended. `reason` is from a closed list, never a peer's
     text; `status` the last answer of the called leg."""
@@ -50,8 +60,8 @@ class CallChanged:
     state: str
     reason: str = ""
     status: int = 0
-    ended: Call | None = field(default=None, repr=False)
-    """The call itself, once it has ended."""
+    summary: Summary | None = field(default=None, repr=False)
+    """Once it has ended."""
 
 
 @dataclass(frozen=True, slots=True)
