@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 
-def make(directory: Path) -> tuple[Path, Path, Path]:
-    """Write and return (authority, certificate, key) as PEM files valid for a day on 127.0.0.1 and localhost."""
+def make(directory: Path, host: str = "localhost") -> tuple[Path, Path, Path]:
+    """Write and return (authority, certificate, key) as PEM files valid for a day on 127.0.0.1 and `host`."""
     root_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     root_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Flattone test authority")])
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
@@ -38,7 +38,7 @@ def make(directory: Path) -> tuple[Path, Path, Path]:
         .add_extension(_usage(sign=True), critical=True)
         .sign(root_key, hashes.SHA256())
     )
-    names = [x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1"))]
+    names = [x509.DNSName(host), x509.IPAddress(ip_address("127.0.0.1"))]
     leaf = (
         builder(name, key.public_key())
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)

@@ -20,7 +20,6 @@ class Tls:
         self._config = config
         self._own = CertificateConfig(certificate=config.certificate, key=config.key)
         self.server = self._context(ssl.PROTOCOL_TLS_SERVER)
-        self.server.verify_mode = _VERIFY[config.clients]
         self.client = self._context(ssl.PROTOCOL_TLS_CLIENT)
         self._others = [(other, self._context(ssl.PROTOCOL_TLS_SERVER)) for other in config.others]
         self._by_name: dict[str, ssl.SSLContext] = {}
@@ -35,6 +34,8 @@ class Tls:
             context.load_verify_locations(self._config.ca_file)
         else:
             context.load_default_certs()
+        if protocol == ssl.PROTOCOL_TLS_SERVER:  # also in those chosen by name: OpenSSL takes theirs over
+            context.verify_mode = _VERIFY[self._config.clients]
         return context
 
     def reload(self) -> None:
