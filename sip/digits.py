@@ -36,7 +36,11 @@ def holds_digits(message: Message) -> bool:
         return True
     if kind.startswith("multipart/"):
         try:
-            return any(looks_like_keys(part.content_type, part.body) for part in multipart.split(kind, message.body))
+            parts = multipart.split(message.get("Content-Type") or "", message.body)
+            return any(
+                part.content_type.startswith("multipart/") or looks_like_keys(part.content_type, part.body)
+                for part in parts
+            )
         except PeerError:
             return True
     return looks_like_keys(kind, message.body)
@@ -62,16 +66,23 @@ def blank(message: Message) -> None:
 
 def looks_like_keys(kind: str, body: bytearray) -> bool:
     """Whether a body, or one part of several, may be a key: by its type, its first words, or by holding no more."""
-    if any(word in kind.lower() for word in _TYPES):
+    kind = kind.lower()
+    if any(word in kind for word in _TYPES):
         return True
-    start, end = 0, len(body)
-    while start < end and body[start] in b" \t\r\n":
-        start += 1
-    while end > start and body[end - 1] in b" \t\r\n":
-        end -= 1
-    if 0 < end - start <= 2 and kind != "application/sdp":
+    if kind == "application/sdp":
+        return False
+    keyed = sum(c in _CODES for c in body)
+    if 0 < keyed <= _MOST and keyed + sum(c in b" \t\r\n,;" for c in body) == len(body):
         return True
-    return any(_begins(body, word, start) for word in _NAMES)
+    at = 0
+    while at < len(body):
+        if any(_begins(body, word, at) for word in _NAMES):
+            return True
+        following = body.find(b"\n", at)
+        at = following + 1 if following >= 0 else len(body)
+        while at < len(body) and body[at] in b" \t":
+            at += 1
+    return False
 
 
 def _begins(body: bytearray, word: bytes, at: int = 0) -> bool:

@@ -20,12 +20,18 @@ class Part:
 
     @property
     def content_type(self) -> str:
-        """type/subtype in lower case; text/plain where none is said (RFC 2046 section 5.2)."""
-        for line in self.headers.split(b"\n"):
+        """type/subtype in lower case, however it is folded and spaced; text/plain where none is said (RFC 2046 section
+        5.2)."""
+        for line in re.sub(rb"\r?\n[ \t]+", b" ", self.headers).split(b"\n"):
             name, _, value = line.partition(b":")
             if name.strip().lower() in (b"content-type", b"c"):
-                return value.partition(b";")[0].strip().lower().decode("latin-1")
+                return re.sub(rb'[\s"]', b"", value.partition(b";")[0]).lower().decode("latin-1")
         return "text/plain"
+
+    @property
+    def opaque(self) -> bool:
+        """Whether something may be inside that only another reader would find: parts of its own, or a description."""
+        return self.content_type.startswith("multipart/") or self.body.lstrip()[:3] == b"v=0"
 
 
 def split(content_type: str, body: bytes | bytearray) -> list[Part]:
@@ -53,12 +59,14 @@ def split(content_type: str, body: bytes | bytearray) -> list[Part]:
     return parts
 
 
-def join(content_type: str, parts: list[Part]) -> bytes:
-    """The body of `parts` with the boundary that `content_type` names."""
-    match = _BOUNDARY.search(content_type)
-    assert match is not None
-    mark = b"--" + (match[1] or match[2]).encode("utf-8", "surrogateescape")
+def join(content_type: str, parts: list[Part]) -> tuple[str, bytes]:
+    """(Content-Type, body) of `parts`, with a boundary of this box's own: readers differ on odd ones."""
+    number = 0
+    while any(b"flattone-%d" % number in part.body for part in parts):
+        number += 1
+    mark = b"--flattone-%d" % number
     out = bytearray()
     for part in parts:
         out += mark + b"\r\n" + part.headers + (b"\r\n" if part.headers else b"") + b"\r\n" + part.body + b"\r\n"
-    return bytes(out + mark + b"--\r\n")
+    kind = content_type.partition(";")[0].strip()
+    return f"{kind};boundary=flattone-{number}", bytes(out + mark + b"--\r\n")

@@ -72,6 +72,8 @@ class Keyring:
         self._former = {int(note["port"]): note.copy() for note in self._notes if note["port"]}
         """What the process before this one left, by local port."""
         self._legs: dict[int, Leg] = {}
+        self._used: dict[int, dict[int, Any]] = {}
+        """Every session of a slot by its key, for as long as its call lasts: a key that is taken up again goes on."""
         self._length = ffi.new("int *")
         self.rejected = np.zeros(capacity, np.int64)
         self._secure = np.zeros(capacity, np.bool_)
@@ -84,16 +86,16 @@ class Keyring:
         mine, other = _print(suite, own), _print(suite, theirs)
         profile, note, known = SUITES[suite], self._notes[slot], self._legs.get(slot)
         if known is None:
-            outward = _session(profile, own, Policy.SSRC_ANY_OUTBOUND)
-            inward = _session(profile, theirs, Policy.SSRC_ANY_INBOUND)
+            outward = self._session(slot, mine, profile, own, Policy.SSRC_ANY_OUTBOUND)
+            inward = self._session(slot, other, profile, theirs, Policy.SSRC_ANY_INBOUND)
             self._begin(slot, port, (mine, other), outward, inward, _session(profile, theirs, Policy.SSRC_ANY_OUTBOUND))
             self._legs[slot] = Leg(mine, other, outward, inward)
         else:  # a key that stays goes on as it stands: begun anew it would use its indexes twice
             if known.own != mine:
-                known.own, known.outward = mine, _session(profile, own, Policy.SSRC_ANY_OUTBOUND)
+                known.own, known.outward = mine, self._session(slot, mine, profile, own, Policy.SSRC_ANY_OUTBOUND)
                 note["out"], note["out_ssrc"], note["rtcp"] = -1, 0, 0
             if known.theirs != other:
-                known.theirs, known.inward = other, _session(profile, theirs, Policy.SSRC_ANY_INBOUND)
+                known.theirs, known.inward = other, self._session(slot, other, profile, theirs, Policy.SSRC_ANY_INBOUND)
                 note["in"], note["in_ssrc"] = -1, 0
                 known.good = 0
         note["own"], note["theirs"] = mine, other
@@ -117,11 +119,22 @@ class Keyring:
                 note[name] = former[name]
         self._go_on(note, outward, inward, theirs)
 
+    def _session(self, slot: int, mark: int, profile: int, key: bytes, kind: int) -> Any:
+        used = self._used.setdefault(slot, {})
+        if mark not in used:
+            used[mark] = _session(profile, key, kind)
+        return used[mark]
+
     def drop(self, slot: int) -> None:
-        """Forget the keys of a slot."""
+        """Speak no SRTP on a slot until keys are set again."""
         self._legs.pop(slot, None)
-        self._notes[slot]["port"] = 0
         self._secure[slot] = False
+
+    def close(self, slot: int) -> None:
+        """Forget the keys of a slot."""
+        self.drop(slot)
+        self._used.pop(slot, None)
+        self._notes[slot]["port"] = 0
 
     def good(self, slot: int) -> int:
         """Packets that could be opened since the keys were set."""

@@ -350,7 +350,7 @@ class Worker:
             goodbye = self._engine.goodbye(slot)
             self._keyring.seal(goodbye)
             self._pump.send(goodbye)
-            self._keyring.drop(slot)
+            self._keyring.close(slot)
             self._count_closed(call, slot)
             del self._by_slot[slot]
             self._pump.close(slot)

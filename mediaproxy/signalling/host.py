@@ -77,7 +77,7 @@ class Host:
         self._records: dict[str, Record] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._stopped = asyncio.Event()
-        self._orders: deque[tuple[Channel, m.Message]] = deque()
+        self._orders: dict[str, deque[m.Message]] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._counters = {"setups_total": 0.0, "unsent": 0.0, "bugs": 0.0, "shed": 0.0}
 
@@ -187,16 +187,19 @@ class Host:
 
     def _order(self, worker: Channel, message: m.Message) -> None:
         """Tell a worker something that must not be lost: where its channel is full it waits its turn, in order."""
-        if self._orders or not worker.send(message):
-            self._orders.append((worker, message))
-            if len(self._orders) == 1:
-                asyncio.get_running_loop().call_later(ORDER_AGAIN, self._send_orders)
+        waiting = self._orders.setdefault(worker.name, deque())
+        if not waiting and worker.send(message):
+            return
+        waiting.append(message)
+        if len(waiting) == 1:
+            asyncio.get_running_loop().call_later(ORDER_AGAIN, self._send_orders, worker)
 
-    def _send_orders(self) -> None:
-        while self._orders and self._orders[0][0].send(self._orders[0][1]):
-            self._orders.popleft()
-        if self._orders:
-            asyncio.get_running_loop().call_later(ORDER_AGAIN, self._send_orders)
+    def _send_orders(self, worker: Channel) -> None:
+        waiting = self._orders[worker.name]
+        while waiting and worker.send(waiting[0]):
+            waiting.popleft()
+        if waiting:
+            asyncio.get_running_loop().call_later(ORDER_AGAIN, self._send_orders, worker)
 
     def _send(self, outgoing: Outgoing) -> None:
         if self._ladder.watched:
@@ -247,14 +250,14 @@ class Host:
             record.story.answered = time.time()
         elif event.state == "changed":
             record.story.transfers += 1
-        self._tell(record, event.state if event.state != "changed" else "")
         if event.state == "ended":
             self._order(record.worker, m.CloseCall(event.call))
             if record.capture:
                 self._vault.send(m.Act(record.capture, "call-ended"))
             del self._records[event.call]
-            if event.summary is not None:
-                self._cdr.write(event.call, event.summary, record.story, event.reason, event.status)
+        self._tell(record, event.state if event.state != "changed" else "")
+        if event.state == "ended" and event.summary is not None:
+            self._cdr.write(event.call, event.summary, record.story, event.reason, event.status)
         say = log.get().debug if event.state == "ringing" else log.get().info
         say("call", call=event.call, state=event.state, reason=event.reason)
 
@@ -360,7 +363,7 @@ class Host:
         call = self._b2bua.calls.get(message.call)
         if call is not None:
             call.mode = message.mode
-            call.capturing = bool(record.capture) and message.mode != "guarded"
+            call.capturing = bool(record.capture)
         if record.story.modes[-1] != message.mode:
             record.story.modes.append(message.mode)
         if message.mode == "sealed" and record.capture:

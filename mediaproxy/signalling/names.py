@@ -50,10 +50,13 @@ class Names:
         while True:
             hops: list[Hop] = []
             wait = LONGEST
-            for host, port in _places(peer):
-                found, age = await self._hops(host, port, peer.transport.upper())
-                hops += [hop for hop in found if hop not in hops]
-                wait = min(wait, age)
+            try:
+                for host, port in _places(peer):
+                    found, age = await self._hops(host, port, peer.transport.upper())
+                    hops += [hop for hop in found if hop not in hops]
+                    wait = min(wait, age)
+            except dns.exception.DNSException:  # no answer is not the answer that there is no such record
+                hops = []
             if not hops:
                 log.get().warning("name-not-found", peer=peer.name)
             elif hops != known:
@@ -78,7 +81,7 @@ class Names:
     async def _srv(self, name: str) -> tuple[list[Srv], float]:
         try:
             answer = await self._ask(name, "SRV")
-        except dns.exception.DNSException:
+        except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
             return [], LONGEST
         records = [Srv(r.priority, r.weight, r.port, str(r.target).rstrip(".")) for r in answer]
         return [r for r in records if r.target], float(answer.rrset.ttl if answer.rrset else LONGEST)

@@ -207,7 +207,7 @@ class Streams:
                 lambda: Stream(self, side, transport, made=True), host, port, local_addr=(local, 0), **extra
             )  # type: ignore[call-overload]
             _, stream = await asyncio.wait_for(made, CONNECT)
-        except (OSError, ssl.SSLError, TimeoutError, ssl.CertificateError) as error:
+        except (OSError, ssl.SSLError, TimeoutError, ValueError) as error:
             log.get().warning("not-connected", side=side, error=type(error).__name__)
             del self._opening[place]
             for outgoing in opening.waiting:

@@ -64,7 +64,7 @@ class Answers:
             if response.status >= 200:
                 self._too_late(ex, response, now)
             return
-        fork = self._fork(ex, response)
+        fork = self._fork(ex, response, now)
         if fork is None:
             return
         if response.status < 200:
@@ -72,7 +72,7 @@ class Answers:
         else:
             self._accepted(ex, fork, response, now)
 
-    def _fork(self, ex: Exchange, response: Response) -> Fork | None:
+    def _fork(self, ex: Exchange, response: Response, now: float) -> Fork | None:
         """The early dialog that the answer's tag stands for; a new one for a new tag."""
         call, index, tag = ex.call, 1 - ex.source, response.to.tag
         if call.state == "answered":
@@ -87,7 +87,7 @@ class Answers:
         if len(call.forks) >= limits.FORKS:
             if response.status < 200:
                 return None
-            self.core.leave(call, call.forks[-1])
+            self.forget(call, call.forks[-1], now)
         first = call.forks[0]
         dialogs = [first.dialogs[ex.source].early(self.core.ids()), first.dialogs[index].early()]
         fork = Fork(dialogs if ex.source == 0 else dialogs[::-1], first.media.early())
@@ -162,14 +162,16 @@ class Answers:
             ex.waiting = deque(p for p in ex.waiting if p.fork is not fork)
             if first.fork is fork:
                 self.core.layer.provisional_acknowledged(ex.server)
-                if ex.waiting:
-                    self.core.layer.respond_reliably(ex.server, ex.waiting[0].response, now)
+                self._go_on(ex, now)
         self.core.leave(call, fork)
 
     def acknowledged(self, ex: Exchange, now: float) -> None:
         """The first reliable provisional answer was acknowledged: the next one, or the 2xx that waits, may go."""
         self.core.layer.provisional_acknowledged(ex.server)
         ex.waiting.popleft()
+        self._go_on(ex, now)
+
+    def _go_on(self, ex: Exchange, now: float) -> None:
         if ex.waiting:
             self.core.layer.respond_reliably(ex.server, ex.waiting[0].response, now)
         elif ex.final is not None:
@@ -248,7 +250,7 @@ class Answers:
     def thank_and_hang_up(self, ex: Exchange, response: Response, bye: bool, now: float) -> None:
         """Acknowledge a 2xx that nobody needs, and hang up."""
         index = 1 - ex.source
-        leg, dialog = ex.call.legs[index], ex.fork.dialogs[index].early()
+        leg, dialog = ex.call.legs[index], (ex.invite_dialog or ex.fork.dialogs[index]).early()
         dialog.remote = response.to
         try:
             dialog.learn(response)
@@ -273,20 +275,27 @@ class Answers:
         reason = response.reason if self._reason_passes(call, ex.source) else ""
         answer = ex.server.request.response(response.status, reason, self._tag(ex, call.fork))
         self.core.carry(call, ex.source, response, answer)
-        answer.headers += [("Contact", c) for c in response.lines("Contact") if 300 <= response.status < 400]
+        answer.headers += self._redirection(call, ex.source, response)
         answer.headers += [("Unsupported", value) for value in response.lines("Unsupported")]
         if not self.core.withheld(call, index, response, "INVITE") and relay.description(response) is None:
-            relay.carry_body(response, answer)
+            relay.carry_body(response, answer, self.core.passes(call, ex.source))
         relay.rule(answer, call.legs[ex.source].peer)
         ex.waiting.clear()
         self.core.layer.respond(ex.server, answer, now)
         call.exchange = None
         if call.state != "answered":
-            self.core.close(call, "refused", response.status)
+            self.core.close(call, "no-answer" if event.local else "refused", response.status)
         elif response.status in GONE and not (event.local and event.transaction.provisional):
             self.ends.end(call, "dialog-lost", now, spare=index)
         else:
             self.refresh.due(call, now)
+
+    @staticmethod
+    def _redirection(call: Call, index: int, response: Response) -> list[tuple[str, str]]:
+        """Where a 3xx sends the caller: never an agent past this box."""
+        if response.status >= 400 or (call.legs[index].peer.side == AGENT and call.mode != "passthrough"):
+            return []
+        return [("Contact", value) for value in response.lines("Contact")]
 
     def _better(self, ex: Exchange, response: Response, local: bool, now: float) -> bool:
         """Whether the INVITE was sent anew, where that may help."""
@@ -368,7 +377,7 @@ class Answers:
         if body:
             relay.put_description(response, answer, body, self.core.passes(call, ex.source))
         elif relay.description(response) is None and not self.core.withheld(call, 1 - ex.source, response, "INVITE"):
-            relay.carry_body(response, answer)
+            relay.carry_body(response, answer, self.core.passes(call, ex.source))
         relay.rule(answer, leg.peer)
         return answer
 

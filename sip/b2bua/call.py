@@ -79,6 +79,8 @@ class Exchange:
     final: tuple[Fork, Response] | None = None
     """A 2xx that waits for the PRACK of what came before it (RFC 3262 section 3)."""
     provisionals: int = 0
+    invite_dialog: Dialog | None = None
+    """Where the INVITE went: the leg may have been exchanged since."""
     thanked: set[str] = field(default_factory=set)
     """Tags of dialogs beside the accepted one that have been hung up."""
     attempts: int = 0
@@ -128,6 +130,10 @@ class Call:
     """A capture is armed or about to be: what moves media is answered here."""
     waiting: bool = False
     """A re-INVITE of this box's own is on its way."""
+    detached: Exchange | None = None
+    """An INVITE answered here or there before its leg was exchanged: its ACK is still to come."""
+    left: set[int] = field(default_factory=set)
+    """Legs whose party has left while its transfer is carried out."""
     owed: set[int] = field(default_factory=set)
     """Legs to which an offer of this box's is still to be sent."""
     called: str = ""
@@ -145,7 +151,7 @@ class Call:
     @property
     def call_ids(self) -> tuple[str, str]:
         """Call-ID of each leg."""
-        return self.fork.dialogs[0].call_id, self.fork.dialogs[1].call_id
+        return clean(self.fork.dialogs[0].call_id), clean(self.fork.dialogs[1].call_id)
 
     @property
     def armed(self) -> bool:
@@ -179,3 +185,8 @@ class Call:
             if dialog.local.tag == mine and dialog.remote.tag in ("", theirs):
                 return fork
         return None
+
+
+def clean(text: str) -> str:
+    """Text that can be written anywhere: what is no UTF-8 in it is marked."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

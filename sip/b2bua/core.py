@@ -131,27 +131,33 @@ class Core:
         """Send a request on leg `index`; a peer that asks for credentials gets them."""
         return self.send_on(call.legs[index], fork.dialogs[index], request, now, answered)
 
-    def send_on(self, leg: Leg, dialog: Dialog, request: Request, now: float, answered: Owner) -> ClientTransaction:
-        """The same in a dialog that need not be a call's any more."""
+    def send_on(
+        self, leg: Leg, dialog: Dialog, request: Request, now: float, answered: Owner,
+        again: Callable[[ClientTransaction], None] = lambda client: None,
+    ) -> ClientTransaction:  # fmt: skip
+        """The same in a dialog that need not be a call's any more; `again` is told of a second sending."""
         rule(request, leg.peer)
         owner = answered
         if leg.peer.credentials is not None:
-            owner = partial(self._challenged, leg, dialog, answered)
+            owner = partial(self._challenged, leg, dialog, answered, again)
         return self.layer.send(request, leg.peer.side, self.next_hop(leg, dialog), now, owner)
 
-    def _challenged(self, leg: Leg, dialog: Dialog, answered: Owner, event: ResponseReceived, now: float) -> None:
+    def _challenged(
+        self, leg: Leg, dialog: Dialog, answered: Owner, again: Callable[[ClientTransaction], None],
+        event: ResponseReceived, now: float,
+    ) -> None:  # fmt: skip
         """Send a request again with credentials, once, where the answer asks for them."""
         challenge = digest.read(event.response)
         if challenge is None or leg.peer.credentials is None:
             answered(event, now)
             return
         before = event.transaction.request
-        again = dialog.request(before.method)
-        kept = {canonical(name) for name, _ in again.headers} | {"via", "content-length"}
-        again.headers += [(name, value) for name, value in before.headers if canonical(name) not in kept]
-        again.body = bytearray(before.body)
-        self.authorize(leg, again, challenge)
-        self.layer.send(again, leg.peer.side, event.transaction.to, now, answered)
+        request = dialog.request(before.method)
+        kept = {canonical(name) for name, _ in request.headers} | {"via", "content-length"}
+        request.headers += [(name, value) for name, value in before.headers if canonical(name) not in kept]
+        request.body = bytearray(before.body)
+        self.authorize(leg, request, challenge)
+        again(self.layer.send(request, leg.peer.side, event.transaction.to, now, answered))
 
     def authorize(self, leg: Leg, request: Request, challenge: Challenge) -> None:
         """Answer a peer's challenge in `request`."""
@@ -252,6 +258,7 @@ class Core:
         """Forget a call."""
         if call.ended:
             return
+        answered = call.state == "answered"
         call.state = "ended"
         call.exchange = None
         self.calls.pop(call.id, None)
@@ -261,7 +268,7 @@ class Core:
                 self.by_call_id.pop(dialog.call_id, None)
         for what in (OPENING, HOP, GLARE, REFRESH + "0", REFRESH + "1"):
             self.alarms.cancel((call.id, what))
-        self.events.append(CallChanged(call.id, "ended", reason, status, call.summary()))
+        self.events.append(CallChanged(call.id, "ended", reason, 200 if answered else status, call.summary()))
 
     def agreed(self, call: Call, fork: Fork) -> None:
         """Media can flow as `fork` says."""

@@ -43,7 +43,7 @@ class Ends:
                 if cause is not None:
                     self.core.carry(call, index, cause, bye)
                     if not self.core.withheld(call, 1 - index, cause, "BYE"):
-                        carry_body(cause, bye)
+                        carry_body(cause, bye, self.core.passes(call, index))
                 self.core.bye(leg, call.fork.dialogs[index], now, bye)
         self.core.close(call, reason, status if not answered else 0)
 

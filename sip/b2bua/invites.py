@@ -8,7 +8,7 @@ from functools import partial
 from sip import limits, session_timer
 from sip.b2bua import relay
 from sip.b2bua.answers import Answers
-from sip.b2bua.call import Call, Exchange, Fork, Leg
+from sip.b2bua.call import Call, Exchange, Fork, Leg, clean
 from sip.b2bua.core import HOP, OPENING, Core, hops_left, target_at
 from sip.b2bua.ends import Ends
 from sip.b2bua.events import MediaWanted
@@ -118,10 +118,11 @@ class Invites:
         if body is not None:
             relay.put_description(source, request, described, core.passes(call, index))
         elif source.body and not core.withheld(call, ex.source, source, "INVITE"):
-            relay.carry_body(source, request)
+            relay.carry_body(source, request, core.passes(call, index))
         relay.rule(request, leg.peer)
         if ex.challenge is not None:
             core.authorize(leg, request, ex.challenge)
+        ex.invite_dialog = dialog
         hop = dialog.peer if call.state == "inviting" else core.next_hop(leg, dialog)
         ex.client = core.layer.send(request, leg.peer.side, hop, now, partial(self.answers.take, ex))
 
@@ -164,10 +165,8 @@ class Invites:
 
     def acknowledged(self, call: Call, index: int, request: Request, now: float) -> None:
         """The ACK of a 2xx goes on."""
-        ex = call.exchange
-        if ex is None or ex.source != index or ex.accepted is None:
-            return
-        if request.cseq[0] != ex.server.request.cseq[0]:
+        ex = next((ex for ex in (call.exchange, call.detached) if ex is not None and ex.source == index), None)
+        if ex is None or ex.accepted is None or request.cseq[0] != ex.server.request.cseq[0]:
             return
         self.core.layer.acknowledged(ex.server)
         media, body = ex.accepted.media, b""
@@ -182,9 +181,15 @@ class Invites:
                     self.core.agreed(call, ex.accepted)
         except PeerError:
             self.core.counters["refused"] += 1
-        media.withdraw()
-        self.ends.acknowledge(ex, body)
-        call.exchange = None
+        if ex.here and not ex.settled and media.ends[index].stream is None:
+            self.ends.end(call, "no-answer-in-ack", now)  # it took a leg over and never said where it listens
+            return
+        if ex is call.detached:
+            call.detached = None
+        else:
+            media.withdraw()
+            self.ends.acknowledge(ex, body)
+            call.exchange = None
         self.refresh.due(call, now)
 
     def cancelled(self, event: Cancelled, now: float) -> None:
@@ -204,6 +209,7 @@ class Invites:
         self.answers.refuse(ex, 487, now)
         call.exchange = None
         ex.fork.media.withdraw()
+        self.refresh.due(call, now)
 
 
 def _exchange(call: Call, source: int, transaction: ServerTransaction, fork: Fork, offer: bool) -> Exchange:
@@ -224,11 +230,6 @@ def offered(request: Request) -> bytearray | None:
         if not optional:
             raise PeerError("body is not SDP", 415)
     return body
-
-
-def clean(text: str) -> str:
-    """Text that can be written anywhere: what is no UTF-8 in it is marked."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _number(address: Address) -> str:

@@ -174,6 +174,8 @@ class Refresh:
             self.core.alarms.set((call.id, GLARE), now + self._back_off(call, index))
         else:
             self._failed(call, index, response, now)
+            if not call.ended:
+                self.due(call, now)
 
     def stop(self, call: Call, index: int) -> None:
         """The party of a leg has gone: nothing is refreshed or awaited any more."""

@@ -82,13 +82,26 @@ def rule(message: Message, peer: Peer) -> None:
             ]
 
 
-def carry_body(source: Message, target: Message) -> None:
-    """Hand on the body with its type as it came."""
-    if source.body:
-        target.put_body(source.get("Content-Type") or "application/octet-stream", source.body)
-        for name in _OF_THE_BODY:
-            for value in source.lines(name):
-                target.headers.append((name, value))
+def carry_body(source: Message, target: Message, passes: Callable[[Part], bool] = lambda part: True) -> None:
+    """Hand on the body with its type as it came; of several parts those that pass. Never a description as it came."""
+    if not source.body:
+        return
+    kind, body = source.get("Content-Type") or "application/octet-stream", bytes(source.body)
+    if source.content_type.startswith("multipart/"):
+        parts = [part for part in multipart.split(kind, source.body) if _is_plain(part) and passes(part)]
+        if not parts:
+            return
+        kind, body = multipart.join(kind, parts)
+    elif source.content_type == SDP or source.body.lstrip()[:3] == b"v=0":
+        return
+    target.put_body(kind, body)
+    for name in _OF_THE_BODY:
+        for value in source.lines(name):
+            target.headers.append((name, value))
+
+
+def _is_plain(part: Part) -> bool:
+    return part.content_type != SDP and not part.opaque
 
 
 def description(message: Message) -> bytearray | None:
@@ -118,14 +131,18 @@ def put_description(source: Message, target: Message, body: bytes, passes: Calla
         target.put_body(SDP, body)
         return
     kind = source.get("Content-Type") or ""
-    parts = [part for part in multipart.split(kind, source.body) if part.content_type == SDP or passes(part)]
+    parts, described = [], False
+    for part in multipart.split(kind, source.body):
+        if part.content_type == SDP and not described:
+            described = True
+            part.body[:] = body
+            parts.append(part)
+        elif _is_plain(part) and passes(part):
+            parts.append(part)
     if len(parts) == 1:
         target.put_body(SDP, body)
         return
-    for part in parts:
-        if part.content_type == SDP:
-            part.body[:] = body
-    target.put_body(kind, multipart.join(kind, parts))
+    target.put_body(*multipart.join(kind, parts))
     target.headers += [("MIME-Version", value) for value in source.lines("MIME-Version")]
 
 

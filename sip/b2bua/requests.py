@@ -165,6 +165,9 @@ class Requests:
         if too_many(call) or call.state not in ("answered", "inviting", "ringing"):
             self.core.refuse(transaction, 503, now)
             return
+        if 1 - index in call.left:
+            self.core.refuse(transaction, 480, now)  # the transferor has gone, the new party is not there yet
+            return
         self.core.look_for_guard(call, index, request)
         passing = Passing(call, index, transaction, fork, fork.dialogs[1 - index])
         call.passing += 1
@@ -180,7 +183,7 @@ class Requests:
                 outward.headers += [(name, value) for value in request.lines(name)]
         if request.method in ("REFER", "SUBSCRIBE", "NOTIFY"):
             outward.headers.append(("Contact", self.core.contact(leg, dialog.peer)))
-        relay.carry_body(request, outward)
+        relay.carry_body(request, outward, self.core.passes(call, index))
         self.core.send(call, index, passing.fork, outward, now, partial(self._passed, passing))
 
     def refer(
@@ -201,6 +204,10 @@ class Requests:
             return
         call.passing -= 1
         request, index = passing.server.request, 1 - passing.source
+        if call.ended or passing.fork not in call.forks or passing.fork.dialogs[index] is not passing.dialog:
+            stale = 491 if passing.offer else response.status  # whoever answers is no part of the call any more
+            self.core.layer.respond(passing.server, request.response(stale), now)
+            return
         try:
             if event.local and response.status == 408:
                 self.core.layer.abandon(passing.server)
@@ -211,9 +218,6 @@ class Requests:
             self.core.refuse(passing.server, error.status, now)
         if passing.offer:  # it has been answered, or never will be
             passing.fork.media.withdraw()
-        still = passing.fork in call.forks and passing.fork.dialogs[index] is passing.dialog
-        if call.ended or not still:
-            return
         if response.status in GONE and call.state == "answered" and request.method in _OF_THE_SESSION:
             self.ends.end(call, "dialog-lost", now, spare=index)
         else:
@@ -237,7 +241,8 @@ class Requests:
         """The answer to an UPDATE that was passed on: timers are each leg's own."""
         call, request = passing.call, passing.server.request
         if response.status >= 300 or call.ended:
-            return request.response(response.status, response.reason)
+            plain = call.armed and call.legs[passing.source].peer.side == AGENT
+            return request.response(response.status, "" if plain else response.reason)
         passing.fork.dialogs[1 - passing.source].refresh(response)
         timed = ""
         if call.state == "answered":
@@ -251,7 +256,7 @@ class Requests:
         description = relay.description(response)
         if description is None:
             if not self.core.withheld(call, 1 - passing.source, response, passing.server.request.method):
-                relay.carry_body(response, answer)
+                relay.carry_body(response, answer, self.core.passes(call, passing.source))
             return
         if not passing.offer or response.status >= 300 or not media.pending or call.ended:
             return

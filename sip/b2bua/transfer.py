@@ -6,6 +6,7 @@ other leg's dialog is exchanged.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
@@ -61,6 +62,10 @@ class Transfer:
     """The transferor has hung up meanwhile."""
     over: bool = False
     ack: bytes = b""
+
+    def sent_again(self, client: ClientTransaction) -> None:
+        """The INVITE went out anew, with credentials."""
+        self.client = client
 
 
 @dataclass(slots=True)
@@ -152,7 +157,8 @@ class Transfers:
             invite.headers += [("Replaces", str(replaces)), ("Require", "replaces")]
         self.refresh.ask(leg, invite, False)
         invite.put_body(SDP, body)
-        transfer.client = core.send_on(leg, dialog, invite, now, partial(self._answered, transfer))
+        answered = partial(self._answered, transfer)
+        transfer.client = core.send_on(leg, dialog, invite, now, answered, transfer.sent_again)
         core.alarms.set((call.id, TRANSFER), now + RINGING)
 
     def _ends(self, call: Call, index: int, peer: Peer) -> list[End]:
@@ -161,7 +167,6 @@ class Transfers:
         fresh = self.core.end(peer)
         fresh.host, fresh.port = old.host, old.port
         ends = list(call.fork.media.ends)
-        ends[1 - index].wish = "sendrecv"  # whoever was put on hold for the transfer is not held any more
         ends[index] = fresh
         return ends
 
@@ -171,7 +176,8 @@ class Transfers:
         transfer.client, invite = event.transaction, event.transaction.request
         if response.status < 200:
             if response.to.tag and not transfer.over:
-                dialog.learn(response)
+                with contextlib.suppress(PeerError):
+                    dialog.learn(response)
             if response.status > 100 and not transfer.over:
                 self._notify(transfer, response.status, response.reason, now)
             return
@@ -181,19 +187,22 @@ class Transfers:
             return
         if transfer.over:  # again, or too late
             late = not transfer.ack
-            dialog.learn(response)
+            dialog.remote = response.to
+            with contextlib.suppress(PeerError):
+                dialog.learn(response)
             transfer.ack = self.core.send_ack(leg, dialog, invite)
             if late:
                 self.core.bye(leg, dialog, now)
             return
-        dialog.learn(response)
-        transfer.ack = self.core.send_ack(leg, dialog, invite)
-        leg.allow = response.tokens("Allow")
-        leg.timer = session_timer.as_client(response, now)
+        dialog.remote = response.to
         try:
+            dialog.learn(response)
+            leg.allow, leg.timer = response.tokens("Allow"), session_timer.as_client(response, now)
+            transfer.ack = self.core.send_ack(leg, dialog, invite)
             transfer.media.answered_here(transfer.index, relay.description(response) or b"")
         except PeerError:
             self.core.counters["refused"] += 1
+            transfer.ack = transfer.ack or self.core.send_ack(leg, dialog, invite)
             self.core.bye(leg, dialog, now)
             self._failed(transfer, 488, "Not Acceptable Here", now)
             return
@@ -210,6 +219,7 @@ class Transfers:
     def _finish(self, transfer: Transfer) -> None:
         transfer.over = True
         transfer.call.transfer = None
+        transfer.call.left.clear()
         self.core.alarms.cancel((transfer.call.id, TRANSFER))
 
     def _notify(self, transfer: Transfer, status: int, reason: str, now: float) -> None:
@@ -238,6 +248,7 @@ class Transfers:
         if not isinstance(transfer, Transfer) or transfer.index != index or call.state != "answered":
             return False
         transfer.left = True
+        call.left.add(index)
         self._detach(call, index, now)
         return True
 
@@ -265,6 +276,7 @@ class Transfers:
             self.departed[key] = Departed(old, former)
             core.alarms.set((f"{former.call_id}\n{former.local.tag}", DEPARTED), now + LINGER)
         told = media.ends[stays].described
+        media.ends[stays].wish = "sendrecv"  # whoever was put on hold for the transfer is not held any more
         call.legs[index] = leg
         fork.dialogs[index], fork.media = dialog, media
         core.enter(call, fork)
@@ -290,7 +302,9 @@ class Transfers:
         call.fork.media.withdraw()
         ex.waiting.clear()
         if ex.accepted is not None:
-            core.layer.acknowledged(ex.server)
+            call.detached = ex if ex.source != index else None
+            if ex.source == index:
+                core.layer.acknowledged(ex.server)
             self.ends.acknowledge(ex, b"")
             return
         core.refuse(ex.server, 481 if ex.source == index else 491, now, call.fork.dialogs[ex.source].local.tag)

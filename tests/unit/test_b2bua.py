@@ -269,7 +269,7 @@ def test_no_answer_at_all_ends_the_call_with_408() -> None:
     net.invite()
     net.wait(40)
     assert net.response("trunk", 408)
-    assert net.states() == [("ended", "refused")]
+    assert net.states() == [("ended", "no-answer")]
 
 
 def test_endless_ringing_ends_the_call() -> None:

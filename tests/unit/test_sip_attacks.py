@@ -373,6 +373,94 @@ def test_time_grows_with_a_challenge_and_a_stream_and_no_faster() -> None:
         assert least[1] <= 2.5 * least[0] + 0.002
 
 
+def invite_with(body: str, kind: str = MULTIPART, extra: str = "") -> str:
+    return (
+        "INVITE sip:204@10.0.0.1 SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKw\r\nMax-Forwards: 70\r\n"
+        "From: <sip:ann@example.org>;tag=w\r\nTo: <sip:204@example.com>\r\nCall-ID: w\r\nCSeq: 1 INVITE\r\n"
+        f"Contact: <sip:ann@192.0.2.1>\r\n{extra}Content-Type: {kind}\r\n\r\n{body}"
+    )
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        "--b\r\nContent-Type:\r\n application/sdp\r\n\r\n{0}\r\n",
+        "--b\r\nContent-Type: application/ sdp\r\n\r\n{0}\r\n",
+        '--b\r\nContent-Type: "application/sdp"\r\n\r\n{0}\r\n',
+        "--b\r\nContent-Type: text/plain\r\n\r\n{0}\r\n",
+        "--b\r\nContent-Type: multipart/alternative;boundary=c\r\n\r\n--c\r\nContent-Type: application/sdp\r\n\r\n{0}\r\n--c--\r\n",
+        "--b\r\nContent-Type: multipart/mixed;boundary=c\r\n\r\n--c\r\nContent-Type: application/dtmf-relay\r\n\r\nSignal=5\r\n--c--\r\n",
+    ],
+)
+@pytest.mark.parametrize("optional", ["", "Content-Disposition: x;handling=optional\r\n"])
+def test_nothing_hides_in_parts_of_parts(hidden: str, optional: str) -> None:
+    raw = SDP.format("192.0.2.1", 6000)
+    for body in (parts(hidden.format(raw), SDP_PART.format(raw)), parts(hidden.format(raw))):
+        net = Net()
+        net.send("trunk", invite_with(body, extra=optional))
+        assert b"192.0.2.1" not in reaches_agent(net).replace(b"sip:ann@192.0.2.1", b"")
+        assert b"Signal" not in reaches_agent(net)
+
+
+@pytest.mark.parametrize("body", ["Duration=160\r\nSignal=5", "5\r\n5\r\n5", "4111 1111", "x\r\n  digits: 5"])
+def test_keys_are_seen_wherever_they_stand_in_a_text(body: str) -> None:
+    net = Net()
+    ok, _ = net.establish()
+    net.send("trunk", net.within("trunk", ok, "MESSAGE", 2, body, "Text/Plain"))
+    assert net.quiet("agent")
+
+
+def test_an_update_answered_by_a_party_that_was_replaced_changes_nothing() -> None:
+    net = Net()
+    ok, invite = net.establish()
+    net.send("trunk", net.within("trunk", ok, "UPDATE", 2, SDP.format("192.0.2.1", 6100), "application/sdp"))
+    old = net.request("agent", "UPDATE")
+    net.send("agent", net.within("agent", invite, "REFER", 5, headers="Refer-To: <sip:305@198.51.100.1>\r\n"))
+    net.answer("agent", net.request("agent", "INVITE"), tag="new")
+    target = net.call.fork.dialogs[1].target
+    answer = old.response(200, tag="bagent")
+    answer.headers += [("Contact", "<sip:old@198.51.100.1>"), ("Session-Expires", "90;refresher=uas")]
+    answer.put_body("application/sdp", SDP.format("198.51.100.1", 7999).encode())
+    net.send("agent", answer)
+    assert net.response("trunk", 491).cseq[1] == "UPDATE"
+    assert net.call.fork.dialogs[1].target == target
+    net.wait(200)
+    assert net.call.state == "answered"
+
+
+@pytest.mark.parametrize("broken", ["Contact: <tel:5>", "Session-Expires: x"])
+def test_a_transfer_whose_answer_cannot_be_read_fails_cleanly(broken: str) -> None:
+    net = Net()
+    _, invite = net.establish()
+    net.send("agent", net.within("agent", invite, "REFER", 5, headers="Refer-To: <sip:305@198.51.100.1>\r\n"))
+    onward = net.request("agent", "INVITE")
+    answer = onward.response(200, tag="new")
+    name, value = broken.split(": ")
+    answer.headers += [(name, value)] + ([("Contact", "<sip:n@198.51.100.1>")] if name != "Contact" else [])
+    answer.put_body("application/sdp", SDP.format("198.51.100.1", 7000).encode())
+    net.send("agent", answer)
+    assert net.request("agent", "ACK").to.tag == "new"
+    assert [m for m in net.at["agent"] if isinstance(m, Request) and m.method == "BYE" and m.to.tag == "new"]
+    assert (net.call.state, net.call.transfer) == ("answered", None)
+
+
+def test_octets_that_are_no_text_in_a_call_id_can_be_told() -> None:
+    net = Net()
+    net.send(
+        "trunk",
+        invite_with("", "text/plain").replace("Call-ID: w", "Call-ID: \udcff").encode("utf-8", "surrogateescape"),
+    )
+    for text in net.call.call_ids:
+        text.encode()
+
+
+def test_a_redirection_leads_no_agent_past_this_box() -> None:
+    net = Net()
+    net.invite("agent")
+    net.answer("trunk", net.request("trunk", "INVITE"), 302, body=False)
+    assert net.response("agent", 302).get("Contact") is None
+
+
 # What an interoperability laboratory found
 
 

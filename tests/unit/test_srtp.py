@@ -140,3 +140,18 @@ def test_a_new_key_of_the_peer_leaves_the_own_one_where_it_was() -> None:
     assert sealed(keyring, report, control=True)[0] != before
     other = Session(Policy(THEIRS[5:35], Policy.SSRC_ANY_OUTBOUND))
     assert opened(keyring, other.protect(packet(1))) == [packet(1)]
+
+
+def test_a_key_that_is_taken_up_again_goes_on_where_it_was() -> None:
+    """SRTP, plain, and SRTP again with the same key: an index that was used is not used again."""
+    suite = "AES_CM_128_HMAC_SHA1_80"
+    peer, keyring = Peer(suite), ring(suite)
+    for sequence in range(0, 66_000, 400):
+        peer.into.unprotect(sealed(keyring, packet(sequence, 8))[0])
+    keyring.set(1, 20000, "", b"", b"")
+    assert sealed(keyring, packet(5, 8)) == [packet(5, 8)]
+    keyring.set(1, 20000, suite, OWN[:30], THEIRS[:30])
+    assert peer.into.unprotect(sealed(keyring, packet(66_001, 8))[0]) == packet(66_001, 8)
+    keyring.close(1)
+    keyring.set(1, 20002, suite, OWN[:30], THEIRS[:30])
+    assert opened(keyring, peer.out.protect(packet(1))) == [packet(1)]
