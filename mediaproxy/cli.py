@@ -69,16 +69,20 @@ def _parser() -> argparse.ArgumentParser:
 
     trace = commands.add_parser(
         "trace", help="watch a call's SIP messages as they pass",
-        description="Shows messages by allow-list: no bodies but SDP, no keys of SRTP, no credentials. Ends with "
-        "Ctrl-C; exit code 1 where nothing was seen.",
+        description="Trunk to the left, agent to the right. Shows messages by allow-list: no bodies but SDP, no keys of "
+        "SRTP, no credentials. Ends with Ctrl-C; exit code 1 where nothing was seen.",
     )  # fmt: skip
-    trace.add_argument("whom", metavar="CALL", help='a call id, a SIP Call-ID, a number, or "*" for every call')
+    trace.add_argument(
+        "whom",
+        metavar="CALL",
+        help='a call id, a SIP Call-ID, a number, or "*" for every call',
+    )
     place = trace.add_mutually_exclusive_group(required=True)
     place.add_argument("--config", metavar="FILE", help="the configuration that names trace.socket")
     place.add_argument("--socket", metavar="PATH", help="the socket itself")
     trace.add_argument("--full", action="store_true", help="print whole messages")
     trace.add_argument("--text", default="", metavar="FILE", help="write whole messages there")
-    trace.add_argument("--pcap", default="", metavar="FILE", help="write a capture file there")
+    trace.add_argument("--pcap", default="", metavar="FILE", help="write a capture file there, all of it as UDP")
     trace.add_argument("--seconds", type=float, default=0.0, metavar="S", help="stop after so long")
 
     commands.add_parser("version", help="print the version")

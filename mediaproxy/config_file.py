@@ -6,6 +6,7 @@ import hashlib
 import math
 import pwd
 import re
+import ssl
 import tomllib
 from ipaddress import IPv6Address, ip_address, ip_network
 from pathlib import Path
@@ -81,6 +82,8 @@ def check(config: Config) -> None:
     endpoint(config.api.listen, "api.listen")
     if bool(config.api.certificate) != bool(config.api.key):
         raise ConfigError("api.certificate: goes with api.key, both or neither")
+    if config.api.certificate:
+        _fits(config.api.certificate, config.api.key, "api.key")
     if not config.api.certificate and not ip_address(endpoint(config.api.listen, "api.listen")[0]).is_loopback:
         raise ConfigError("api.listen: without api.certificate only a loopback address, like 127.0.0.1:8080")
     for token in config.api.tokens:
@@ -93,6 +96,8 @@ def check(config: Config) -> None:
             raise ConfigError(f"{where}: its directory does not exist")
         if len(name.encode()) > 100:  # a socket's path has 107 octets at most (unix(7))
             raise ConfigError(f"{where}: a path of at most 100 octets")
+    if config.cdr.file and Path(config.cdr.file).exists() and not Path(config.cdr.file).is_file():
+        raise ConfigError("cdr.file: is not a file")
     if config.recording.directory and not Path(config.recording.directory).is_dir():
         raise ConfigError("recording.directory: is not a directory")
 
@@ -230,8 +235,20 @@ def _tls(side: SideConfig, name: str) -> None:
         for what, path in (("certificate", certificate), ("key", key)):
             if not Path(path).is_file():
                 raise ConfigError(f"{name}.tls{where}.{what}: is not a file")
-    if tls.ca_file and not Path(tls.ca_file).is_file():
-        raise ConfigError(f"{name}.tls.ca_file: is not a file")
+    for where, certificate, key in pairs:
+        _fits(certificate, key, f"{name}.tls{where}.key")
+    if tls.ca_file:
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(tls.ca_file)
+        except (OSError, ssl.SSLError):
+            raise ConfigError(f"{name}.tls.ca_file: holds no certificates in PEM") from None
+
+
+def _fits(certificate: str, key: str, where: str) -> None:
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
+    except (OSError, ssl.SSLError):
+        raise ConfigError(f"{where}: does not belong to its certificate, or one of them is not in PEM") from None
 
 
 def _overlap(left: str, right: str) -> bool:

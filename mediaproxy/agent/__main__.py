@@ -33,7 +33,8 @@ async def _main(process: Process) -> None:
     server = _Server(config)
     task = asyncio.create_task(server.serve([socket.socket(fileno=process.sockets["api"])]))
     desk.attach()
-    await desk.stopping.wait()
+    told = asyncio.create_task(desk.stopping.wait())
+    await asyncio.wait((task, told), return_when=asyncio.FIRST_COMPLETED)  # a server that ends by itself has failed
     server.should_exit = True
     await task
 

@@ -28,6 +28,8 @@ from sip.transaction import Outgoing
 
 GARBAGE = (20_000, 20, 10)
 """Calls live for minutes: looking through all of them for cycles every few seconds would cost more than all parsing."""
+STRANGERS_EVERY = 10.0
+"""Seconds between two lines about strangers."""
 ORDER_AGAIN = 0.02
 """Seconds until a full channel is tried again."""
 BURST = 64
@@ -77,6 +79,8 @@ class Host:
         self._records: dict[str, Record] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._stopped = asyncio.Event()
+        self._next_stranger = 0.0
+        self._down: set[Hop] = set()
         self._orders: dict[str, deque[m.Message]] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._counters = {"setups_total": 0.0, "unsent": 0.0, "bugs": 0.0, "shed": 0.0}
@@ -124,12 +128,31 @@ class Host:
     def _receive(self, message: bytearray, side: str, source: Hop) -> None:
         try:
             known = self._b2bua.receive(message, side, source, time.monotonic())
-            if known and self._ladder.watched:
+            if known is None:
+                self._stranger(side, source.host)
+            elif self._ladder.watched:
                 self._ladder.show(message, side, "in", source)
         except Exception as error:  # a bug: this message is lost, the calls go on
             self._bug(error)
         finally:
             message[:] = bytes(len(message))  # an INFO may hold a key
+
+    def _stranger(self, side: str, address: str) -> None:
+        """Tell of somebody who is no peer, not more often than anybody wants to read it."""
+        now = time.monotonic()
+        if now >= self._next_stranger:
+            self._next_stranger = now + STRANGERS_EVERY
+            log.get().warning("stranger", side=side, peer=address)
+
+    def _tell_hops(self) -> None:
+        """Say which next hops have stopped answering, and which are back."""
+        down = set(self._core.down)
+        for peer in self._core.peers:
+            for hop in peer.hops:
+                if (hop in down) != (hop in self._down):
+                    word = "hop-down" if hop in down else "hop-up"
+                    log.get().warning(word, peer=peer.name, listen=str(hop))
+        self._down = down
 
     def _unsent(self, outgoing: Outgoing) -> None:
         self._counters["unsent"] += 1
@@ -307,10 +330,12 @@ class Host:
         elif isinstance(message, m.Hello):
             self._restarted(channel)
         elif isinstance(message, m.Ping):
+            self._tell_hops()
             channel.send(m.Pong(self._count()))
         elif isinstance(message, m.Reload):
             self._streams.reload()
             self._cdr.reopen()
+            log.get().info("reloaded")
         elif isinstance(message, m.Stop):
             self._stop(message, now)
 

@@ -82,7 +82,8 @@ class Ladder:
             names |= _numbers(message)
         step: bytes | None = None
         for watcher in self._watchers:
-            if not (watcher.wish == "*" or watcher.wish in names or message.call_id in watcher.call_ids):
+            everything = watcher.wish == "*" and (call is not None or message.cseq[1] != "OPTIONS")
+            if not (everything or watcher.wish in names or message.call_id in watcher.call_ids):
                 continue
             if watcher.wish != "*" and len(watcher.call_ids) < CALL_IDS:
                 watcher.call_ids.update({message.call_id, *(call.call_ids if call is not None else ())})

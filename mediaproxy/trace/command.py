@@ -44,6 +44,8 @@ def run(path: str, whom: str, text: str, capture: str, full: bool, seconds: floa
                     to_pcap.flush()
         except KeyboardInterrupt:
             pass
+    if not seen:
+        sys.stderr.write(f"nothing seen of {whom}\n")
     return 0 if seen else 1
 
 
@@ -53,9 +55,10 @@ def arrow(step: Step) -> str:
     first = step.text.partition("\r\n")[0]
     what = first.removeprefix("SIP/2.0 ").removesuffix(" SIP/2.0")
     place = f"{step.peer[0]}:{step.peer[1]}"
-    rightward = (step.side == "trunk") == (step.way == "in")
-    line = f"──────▶ {what}" if rightward else f"◀────── {what}"
-    return f"{stamp}  {step.side:5}  {place:21}  {step.transport:3}  {line}"
+    left, right = (place, "flattone") if step.side == "trunk" else ("flattone", place)
+    to_the_right = (step.side == "trunk") == (step.way == "in")
+    arrow = "──▶" if to_the_right else "◀──"
+    return f"{stamp}  {step.call[:8]:8}  {step.side:5}  {left} {arrow} {right}  {step.transport}  {what}"
 
 
 def _print(text: str) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from mediaproxy import config, config_file
+from mediaproxy.demo import certificates
 from mediaproxy.errors import ConfigError
 
 EXAMPLE = Path(__file__).parents[2] / "deploy" / "example.toml"
@@ -21,8 +22,10 @@ def text(tmp_path: Path) -> str:
         .replace("/var/log/flattone/", f"{tmp_path}/")
     )
     made = made.replace("put the 64 hex digits of your own token here", "ab" * 32)
-    for name in ("gateway.token", "api.pem", "api.key"):
-        (tmp_path / name).write_text("x")
+    (tmp_path / "gateway.token").write_text("x")
+    _, certificate, key = certificates.make(tmp_path)
+    certificate.rename(tmp_path / "api.pem")
+    key.rename(tmp_path / "api.key")
     return made
 
 
@@ -73,6 +76,7 @@ def test_the_example_is_true(tmp_path: Path, text: str) -> None:
         ("[trace]\n", "[dns]\nservers = ['x']\n[trace]\n", "dns.servers"),
         ('[cdr]\nfile = "', '[cdr]\nfile = "/nonexistent', "cdr.file"),
         ("[agent] ", "sip_dscp = 64\n[agent] ", "trunk.sip_dscp"),
+        ('api.key"', 'gateway.token"', "api.key"),
         ("tokens.example.com/", "tokens.example.com:abc/", "gateway.url"),
         (
             "ab" * 32,
