@@ -69,8 +69,8 @@ def _parser() -> argparse.ArgumentParser:
 
     trace = commands.add_parser(
         "trace", help="watch a call's SIP messages as they pass",
-        description="Trunk to the left, agent to the right. Shows messages by allow-list: no bodies but SDP, no keys of "
-        "SRTP, no credentials. Ends with Ctrl-C; exit code 1 where nothing was seen.",
+        description="Trunk to the left, agent to the right. Shows messages by allow-list: no bodies but SDP, no keys "
+        "of SRTP, no credentials. Ends with Ctrl-C; exit code 1 where nothing was seen.",
     )  # fmt: skip
     trace.add_argument(
         "whom",
