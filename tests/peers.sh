@@ -21,6 +21,7 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
   apt-get update -qq
   # shellcheck disable=SC2086
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
+  case "$missing" in *kamailio*) systemctl disable --now kamailio >/dev/null 2>&1 || true ;; esac # the tests run their own
 else
   echo "the tests and benchmarks need these Debian packages:$missing" >&2
   exit 1
