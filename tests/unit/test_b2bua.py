@@ -497,3 +497,26 @@ def test_numbers_of_absurd_length_raise_nothing() -> None:
     for old in ("CSeq: 1", "Max-Forwards: 70", "m=audio 6000", "RTP/AVP 0"):
         net.send = lambda side, text, old=old: original(side, str(text).replace(old, old + "0" * 5000))  # type: ignore[method-assign]
         net.invite(call="x" + old[:3])
+
+
+def test_a_press_told_by_two_notifies_counts_once() -> None:
+    """audio/telephone-event in NOTIFY: begun, then ended; and one that is told at its end alone."""
+    net = Net()
+    ok, _ = net.establish()
+    for cseq, octets in ((2, "\x05\x0a\x00\x50"), (3, "\x05\x7f\x01\x40"), (4, "\x07\x7f\x01\x40")):
+        text = net.within("trunk", ok, "NOTIFY", cseq, "BODY", "audio/telephone-event", "Event: telephone-event\r\n")
+        end = bytes([ord(octets[1]) | (0x80 if cseq > 2 else 0)])
+        body = octets[0].encode() + end + octets[2:].encode()
+        net.send("trunk", text.encode().replace(b"BODY", body))
+        assert net.response("trunk", 200)
+    assert [e.event for e in net.events if isinstance(e, KeyReceived)] == [5, 7]
+    assert net.at["agent"] == []
+
+
+def test_a_header_of_the_agent_side_ends_passthrough_and_one_of_the_trunk_does_not() -> None:
+    net = Net("passthrough", route={"guard_header": "X-Agent"})
+    ok, invite = net.establish()
+    net.send("trunk", net.within("trunk", ok, "MESSAGE", 2, headers="X-Agent: 1\r\n"))
+    assert net.call.mode == "passthrough"
+    net.send("agent", net.within("agent", invite, "MESSAGE", 3, headers="X-Agent: 1\r\n"))
+    assert net.call.mode == "guarded"

@@ -12,7 +12,7 @@ from dsp.gate import Verdict
 from mediaproxy.ipc.key import EVENT, INBAND
 from mediaproxy.media.modes import Mode
 from mediaproxy.media.rows import Rows
-from tests.fixtures.leg import AGENT, TRUNK, engine, event, fields, packet, run
+from tests.fixtures.leg import AGENT, TRUNK, USUAL, engine, event, fields, packet, run
 
 SPEECH = g711.encode(synth.speechlike(4, np.random.default_rng(0)), g711.PCMU)
 
@@ -160,6 +160,26 @@ def test_inband_keys_are_found_while_armed_only() -> None:
 def test_passthrough_relays_events() -> None:
     out = run(engine(Mode.PASSTHROUGH), [(TRUNK, packet(1, 160, event(5, 160), pt=101))])
     assert [(fields(data)[0], data[12:]) for _, data in out] == [(101, event(5, 160))]
+
+
+def test_passthrough_ends_after_so_many_keys() -> None:
+    """Two may pass, with all their packets; of the third nothing does, and the leg says so once."""
+    made = engine(Mode.PASSTHROUGH)
+    made.open(TRUNK, AGENT, Mode.PASSTHROUGH, lambda: 0x1234567, recorded=False, now=0.0, guard_keys=2)
+    for slot in (TRUNK, AGENT):
+        made.update(slot, USUAL, {encoding: payload_type for payload_type, encoding in USUAL.items()}, 20)
+    passed, latched, sequence = [], 0, 0
+    for press in range(4):
+        for duration, end in ((160, False), (320, False), (320, True)):
+            sequence += 1
+            now = 0.2 * press + duration / 8000
+            data = packet(sequence, 160 + 4000 * press, event(press + 1, duration, end), pt=101)
+            out = run(made, [(TRUNK, data)], now)
+            passed += [data[12] for _, data in out if fields(data)[0] == 101]
+            latched += len(made.latched)
+    assert passed == [1, 1, 1, 2, 2, 2]
+    assert latched == 1
+    assert made.mode[TRUNK] == Mode.GUARDED
 
 
 def test_egress_numbers_run_forwards_through_everything() -> None:
