@@ -232,7 +232,9 @@ class Transfers:
         state = "active;expires=180" if status < 200 else "terminated;reason=noresource"
         contact = self.core.contact(call.legs[index], call.fork.dialogs[index].peer)
         request.headers += [("Event", "refer"), ("Subscription-State", state), ("Contact", contact)]
-        request.put_body("message/sipfrag;version=2.0", f"SIP/2.0 {status} {reason}\r\n".encode())
+        request.put_body(
+            "message/sipfrag;version=2.0", f"SIP/2.0 {status} {reason}\r\n".encode("utf-8", "surrogateescape")
+        )
         self.core.send(call, index, call.fork, request, now, lambda event, now: None)
 
     def expired(self, call: Call, now: float) -> None:

@@ -190,3 +190,13 @@ def test_passthrough_ends_when_an_ivr_transfers_to_an_agent() -> None:
     kinds = [type(e).__name__ for e in net.events[before:]]
     assert kinds.index("GuardWanted") < kinds.index("MediaAgreed")
     assert [e.reason for e in net.events if isinstance(e, GuardWanted)] == ["transfer"]
+
+
+def test_a_reason_that_is_no_text_is_told_as_it_came() -> None:
+    net = Net()
+    _, invite = net.establish()
+    refer(net, "agent", invite)
+    onward = net.request("agent", "INVITE")
+    net.send("agent", onward.response(486, "Busy \udcff", tag="new"))
+    assert any(isinstance(m, Request) and b"486 Busy \xff" in m.body for m in net.at["agent"])
+    assert net.call.transfer is None
