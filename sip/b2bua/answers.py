@@ -14,7 +14,7 @@ from sip.b2bua.core import HOP, Core
 from sip.b2bua.ends import Ends
 from sip.b2bua.events import CallChanged
 from sip.b2bua.peers import AGENT
-from sip.b2bua.refresh import GONE, Refresh
+from sip.b2bua.refresh import GONE, Refresh, timed_by
 from sip.b2bua.relay import SDP
 from sip.errors import PeerError
 from sip.headers.params import number
@@ -272,8 +272,8 @@ class Answers:
             return
         if self._better(ex, response, event.local, now):
             return
-        reason = response.reason if self._reason_passes(call, ex.source) else ""
-        answer = ex.server.request.response(response.status, reason, self._tag(ex, call.fork))
+        words = self.core.words(call, ex.source, response)
+        answer = ex.server.request.response(response.status, words, self._tag(ex, call.fork))
         self.core.carry(call, ex.source, response, answer)
         answer.headers += self._redirection(call, ex.source, response)
         answer.headers += [("Unsupported", value) for value in response.lines("Unsupported")]
@@ -360,18 +360,13 @@ class Answers:
         answer.headers += [("Record-Route", value) for value in request.lines("Record-Route")]
         if status >= 200:
             answer.headers.append(("Supported", "timer, replaces"))
-        if timed:
-            answer.headers.append(("Session-Expires", timed))
-            if timed.endswith("uac"):
-                answer.headers.append(("Require", "timer"))
-        return answer
+        return timed_by(answer, timed)
 
     def _relayed(self, ex: Exchange, fork: Fork, response: Response, final: bool, now: float) -> Response:
         """The answer for the leg that asked, SDP rebuilt. `final`: a description in it settles an offer."""
         call, leg = ex.call, ex.call.legs[ex.source]
         timed = self.refresh.answer(call, ex.source, ex.server.request, now) if response.status >= 200 else ""
-        reason = response.reason if self._reason_passes(call, ex.source) else ""
-        answer = self.make(ex, response.status, reason, timed, fork)
+        answer = self.make(ex, response.status, self.core.words(call, ex.source, response), timed, fork)
         self.core.carry(call, ex.source, response, answer)
         body = self._described(ex, fork, response, final)
         if body:
@@ -397,11 +392,6 @@ class Answers:
             media.withdraw()  # the answer came in an 18x and was not repeated
             return told
         return b""
-
-    @staticmethod
-    def _reason_passes(call: Call, index: int) -> bool:
-        """While keys are captured the agent side hears this box's own words."""
-        return not (call.armed and call.legs[index].peer.side == AGENT)
 
     @staticmethod
     def _tag(ex: Exchange, fork: Fork) -> str:

@@ -12,14 +12,14 @@ from sip.b2bua.call import Call, Fork, Leg
 from sip.b2bua.events import CallChanged, Event, GuardWanted
 from sip.b2bua.negotiation import End
 from sip.b2bua.peers import AGENT, TRUNK, Peer, Route
-from sip.b2bua.relay import ALLOW, SDP, carry, hide, is_picture_request, rule
+from sip.b2bua.relay import ALLOW, SDP, carry, hide, is_picture_request, rule, unsupported
 from sip.dialog import Dialog
 from sip.digest import Challenge
 from sip.errors import PeerError
 from sip.headers.address import Address
 from sip.headers.params import number
 from sip.hop import PORTS, TLS, UDP, Hop, join
-from sip.message import Message, Request, canonical
+from sip.message import Message, Request, Response, canonical
 from sip.multipart import Part
 from sip.sdes import Crypto
 from sip.transaction import ClientTransaction, Outgoing, Owner, ResponseReceived, ServerTransaction, TransactionLayer
@@ -193,27 +193,29 @@ class Core:
         host = self.site.at(peer.side, UDP)[0]
         carry(source, target, peer, host, self.site.correlation, call.armed and peer.side == AGENT)
 
+    def words(self, call: Call, index: int, response: Response) -> str:
+        """The reason phrase for leg `index`: the peer's; towards the agent, while keys are captured, this box's own."""
+        return "" if call.armed and call.legs[index].peer.side == AGENT else response.reason
+
     def passes(self, call: Call, index: int) -> Callable[[Part], bool]:
         """Which parts of a body pass to leg `index`: no key towards the agent, and nothing at all while armed."""
         if call.legs[index].peer.side != AGENT or call.mode == "passthrough":
             return lambda part: True
         return lambda part: not call.armed and not digits.looks_like_keys(part.content_type, part.body)
 
-    def refuse(self, transaction: ServerTransaction, status: int, now: float, tag: str = "", reason: str = "") -> None:
+    def refuse(self, transaction: ServerTransaction, status: int, now: float, tag: str = "") -> None:
         """Answer a request with a refusal of this box's own."""
-        answer = transaction.request.response(status, reason, tag=tag or self.ids())
+        answer = transaction.request.response(status, tag=tag or self.ids())
         if status == 405:
             answer.headers.append(("Allow", ALLOW))
         elif status == 415:
             answer.headers.append(("Accept", SDP))
         elif status == 420:
-            answer.headers.append(("Unsupported", ", ".join(transaction.request.tokens("Require"))))
+            answer.headers.append(("Unsupported", ", ".join(unsupported(transaction.request))))
         elif status == 422:
             peer = self.peer_of(transaction)
             least = peer.least_session_seconds if peer is not None else session_timer.LEAST
             answer.headers.append(("Min-SE", str(least)))
-        elif status == 489:
-            answer.headers.append(("Allow-Events", "refer"))
         elif status == 500:  # also to an offer that comes too early (RFC 3261 section 14.2, RFC 3311 section 5.2)
             answer.headers.append(("Retry-After", str(1 + self.random() % 10)))
         elif status == 503:
@@ -226,11 +228,6 @@ class Core:
 
     # Calls
 
-    def open(self, call: Call, tag: str) -> None:
-        """Enter a call; `tag`: this box's in the dialog of leg 0, to which no request has come yet."""
-        self.calls[call.id] = call
-        self.enter(call, call.fork)
-
     def enter(self, call: Call, fork: Fork) -> None:
         """Enter a call's dialogs."""
         if fork not in call.forks:
@@ -239,7 +236,7 @@ class Core:
             self.dialogs[dialog.call_id, dialog.local.tag] = (call, index)
             self.by_call_id[dialog.call_id] = call
 
-    def leave(self, call: Call, fork: Fork, keep: Fork | None = None) -> None:
+    def leave(self, call: Call, fork: Fork) -> None:
         """Forget the dialogs of an early dialog that came to nothing."""
         if fork in call.forks:
             call.forks.remove(fork)

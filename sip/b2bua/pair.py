@@ -226,9 +226,7 @@ class B2bua:
         if request.method not in METHODS:
             core.refuse(transaction, 405 if request.method in _KNOWN else 501, now)
         elif unsupported(request):
-            answer = request.response(420, tag=core.ids())
-            answer.headers.append(("Unsupported", ", ".join(unsupported(request))))
-            core.layer.respond(transaction, answer, now)
+            core.refuse(transaction, 420, now)
         elif found is not None:
             self._in_dialog(*found, request, transaction, now)
         elif request.to.tag:

@@ -185,3 +185,12 @@ class Refresh:
         """Send what was put off."""
         for index in sorted(call.owed):
             self.offer(call, index, now)
+
+
+def timed_by(answer: Response, text: str) -> Response:
+    """Put the Session-Expires that `Refresh.answer` gave into an answer (RFC 4028 section 9)."""
+    if text:
+        answer.headers.append(("Session-Expires", text))
+        if text.endswith("uac"):
+            answer.headers.append(("Require", "timer"))
+    return answer

@@ -13,8 +13,8 @@ from sip.b2bua.core import Core, too_many
 from sip.b2bua.ends import Ends
 from sip.b2bua.events import KeyReceived
 from sip.b2bua.invites import offered
-from sip.b2bua.peers import AGENT, TRUNK
-from sip.b2bua.refresh import GONE, Refresh
+from sip.b2bua.peers import TRUNK
+from sip.b2bua.refresh import GONE, Refresh, timed_by
 from sip.b2bua.relay import ALLOW, SDP
 from sip.errors import PeerError
 from sip.message import Request, Response
@@ -143,11 +143,7 @@ class Requests:
         answer = request.response(200)
         contact = self.core.contact(call.legs[index], fork.dialogs[index].peer)
         answer.headers += [("Contact", contact), ("Allow", ALLOW), ("Supported", "timer")]
-        if timed:
-            answer.headers.append(("Session-Expires", timed))
-            if timed.endswith("uac"):
-                answer.headers.append(("Require", "timer"))
-        return answer
+        return timed_by(answer, timed)
 
     def _answer_here(self, call: Call, index: int, fork: Fork, body: bytearray) -> bytes:
         described = fork.media.answer_here(index, body)
@@ -225,8 +221,7 @@ class Requests:
 
     def _answer(self, passing: Passing, response: Response, now: float) -> None:
         call, request = passing.call, passing.server.request
-        plain = call.armed and call.legs[passing.source].peer.side == AGENT
-        answer = request.response(response.status, "" if plain else response.reason)
+        answer = request.response(response.status, self.core.words(call, passing.source, response))
         if request.method == "UPDATE":
             answer = self._updated(passing, response, now)
         elif request.method in ("SUBSCRIBE", "REFER", "NOTIFY") and response.status < 300:
@@ -241,8 +236,7 @@ class Requests:
         """The answer to an UPDATE that was passed on: timers are each leg's own."""
         call, request = passing.call, passing.server.request
         if response.status >= 300 or call.ended:
-            plain = call.armed and call.legs[passing.source].peer.side == AGENT
-            return request.response(response.status, "" if plain else response.reason)
+            return request.response(response.status, self.core.words(call, passing.source, response))
         passing.fork.dialogs[1 - passing.source].refresh(response)
         timed = ""
         if call.state == "answered":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import socket
 import subprocess
 import sys
@@ -201,8 +200,6 @@ def test_an_operator_watches_a_call_as_it_passes(tmp_path: Path) -> None:
     packets = capture.read_bytes()
     assert packets[:4] == b"\xd4\xc3\xb2\xa1"
     assert packets.count(b"INVITE sip:") == 2
-    read = subprocess.run(["file", str(capture)], capture_output=True, text=True, check=False).stdout
-    assert "capture" in read or not read
 
 
 def test_strangers_get_nothing_or_403_by_policy(tmp_path: Path) -> None:
@@ -223,7 +220,7 @@ def test_strangers_get_nothing_or_403_by_policy(tmp_path: Path) -> None:
             assert said in (b"", b"?")
         time.sleep(1.5)
         assert read_metrics(site)['flattone_signalling_strangers_total{worker="signalling"}'] >= 3
-        assert json.loads(json.dumps(site.request("GET", "/v1/calls")[1])) == {"calls": []}
+        assert site.request("GET", "/v1/calls")[1] == {"calls": []}
 
 
 def asked(at: tuple[str, int], text: str) -> bytes:
