@@ -36,8 +36,13 @@ fuzz: $(READY)
 soak: $(READY) peers
 	$(BIN)/python -m benchmarks.soak
 
-peers:
+peers: build/localstripe/ready
 	@sh tests/peers.sh
+
+build/localstripe/ready: tests/localstripe.txt
+	$(PYTHON) -m venv build/localstripe
+	build/localstripe/bin/pip install --quiet --require-hashes -r tests/localstripe.txt
+	@touch $@
 
 $(READY): constraints.txt pyproject.toml setup.py $(COMPILED)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "flattone needs Python 3.11 or newer")'

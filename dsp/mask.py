@@ -183,6 +183,7 @@ class MaskLine:
         forced: Flags,
         clock: NDArray[np.uint32] | None = None,
         substitute: Flags | None = None,
+        silence: Flags | None = None,
     ) -> Block:
         """Pass a block of any length through the lines of `slots` (distinct).
 
@@ -191,6 +192,7 @@ class MaskLine:
         clock: uint32[n], where the block stands on the clock it leaves by, which sets the phase of the flat tone: a
         sender whose timestamps depend on the key must not set it. Default: `timestamp`.
         substitute: bool[n], whether the keypad's band may not leave as it came. Default: nowhere.
+        silence: bool[n], whether nothing but flat tone may leave. Default: nowhere.
         """
         late = self._place(slots, timestamp, octets.shape[1])
         ok = ~late
@@ -201,6 +203,8 @@ class MaskLine:
         out = line[:, self.history - self.delay : -self.delay].copy()
         if substitute is not None:
             flat |= self._substitute(slots, line, audio, known, out, codec, substitute, ok, flat)
+        if silence is not None and silence.any():
+            out[silence] = g711.SILENCE[codec[silence]][:, None]
         masked = self._paint(slots, out, codec, timestamp if clock is None else clock, flat, ok)
         keep = slots[ok]
         self._known[keep] = np.minimum(self._known[keep] + octets.shape[1], 1 << 30)

@@ -7,13 +7,20 @@ from __future__ import annotations
 
 import re
 from ipaddress import ip_address
-from typing import Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
 from mediaproxy.errors import ConfigError
 
 Side = Literal["trunk", "agent"]
+CARD_FIELDS: Final = ("pan", "expiry", "cvv")
+"""The fields that are always there; all others are `[[field]]`."""
+PLACE: Final = re.compile(r"\{([a-z][a-z0-9-]*(?:\.[a-z]+)?)\}")
+"""A place for a field in the body of a request to a gateway."""
+EXPIRY_PARTS: Final = ("month", "m", "year", "yy")
+Reason = Literal["declined", "invalid-field", "gateway-unavailable", "not-configured"]
+"""What a gateway's refusal can mean to an agent."""
 
 
 class Strict(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -138,25 +145,105 @@ class RouteConfig(Strict, kw_only=True, frozen=True, rename={"origin": "from", "
     guard_keys: int = 0
     """What ends passthrough, beside the API: an answer, a transfer, a header from the agent side, so many keys."""
     gateway: str = ""
-    fields: tuple[Literal["pan", "expiry", "cvv"], ...] = ("pan", "expiry", "cvv")
+    fields: tuple[str, ...] = CARD_FIELDS
+    """What an agent may ask for, and what is asked for where nothing else is said."""
+    templates: tuple[str, ...] = ()
+    """Further lists of fields that an agent may ask for by name."""
+    start: Literal["api", "answer"] = "api"
+    """Who starts the (first) capture: the agent, or the answer to the call."""
     show_last4: bool = True
+    webhook: str = ""
+    """Where receipts go."""
+    prompts: str = ""
+    """What the caller is told between fields."""
+    prompts_to_agent: bool = False
+    """Whether the agent hears the prompts too."""
+    speech: Literal["off", "muted", "announced"] = "off"
+    """While a card number or security code is keyed the agent hears nothing of the caller but flat tones: people read
+    digits aloud. announced: the caller is told so first, by the prompt `muted`."""
+    mute_recording: bool = False
+    """While that is keyed the recording is silent, both ways."""
     record: bool = False
     emergency: bool = False
     """Its calls are taken however busy the box is."""
 
 
-class GatewayConfig(Strict, kw_only=True, frozen=True):
-    """Where captured fields go: JSON over HTTPS."""
+class FieldConfig(Strict, kw_only=True, frozen=True):
+    """A field of digits that a caller may key, beside `pan`, `expiry` and `cvv`."""
 
     name: str
+    least: int
+    most: int
+    """Length, both inclusive; a field of one length ends by itself, another with `#` or a pause."""
+    check: Literal["none", "luhn", "mod97"] = "none"
+    """Check digits: ISO/IEC 7812-1 Annex B, or ISO/IEC 7064 MOD 97-10."""
+    mute: bool = False
+    """Whether the route's speech policy holds for it as for `pan` and `cvv`."""
+    seconds: float = 0.0
+    """How long it may take; 0: `capture.field_seconds`."""
+
+
+class TemplateConfig(Strict, kw_only=True, frozen=True):
+    """A list of fields by name, with a gateway of its own or the route's."""
+
+    name: str
+    fields: tuple[str, ...]
+    gateway: str = ""
+
+
+class GatewayConfig(Strict, kw_only=True, frozen=True):
+    """Where captured fields go, over HTTPS. Credentials are files, read anew for each request."""
+
+    name: str
+    kind: Literal["rest", "stripe", "vgs", "basis-theory"] = "rest"
     url: str
     ca_file: str = ""
     bearer_file: str = ""
+    basic_file: str = ""
+    """`user:password`."""
+    header_files: dict[str, str] = {}
+    """Headers whose values are secrets, by file."""
     client_certificate: str = ""
     client_key: str = ""
+    connect_seconds: float = 3.0
     timeout_seconds: float = 10.0
+    """For a token in all, with every further try and the standby."""
+    retries: int = 1
+    """Further tries, where it is safe: nothing was sent, or the gateway knows the idempotency key."""
+    idempotent: bool | None = None
+    """Whether it keeps an idempotency key, so that a repeated request makes no second token. Default: as its kind."""
+    idempotency_header: str = ""
+    """Default: as its kind, `Idempotency-Key` where there is no other."""
+    standby: str = ""
+    """The gateway to ask where this one certainly took nothing."""
     reference_server: bool = False
     """Accept the reference token server, which takes test cards only and keeps nothing."""
+    encoding: Literal["json", "form"] = "json"
+    headers: dict[str, str] = {}
+    body: dict[str, Any] = {}
+    """kind = "rest": the body; `{NAME}` in a string stands for a field, `{expiry.month}` `{expiry.m}` (no leading zero)
+    `{expiry.year}` (four digits) `{expiry.yy}` for its parts; `"int:{NAME}"` makes a number. What names a field that
+    the capture does not have is left out. Empty: every field by its name."""
+    token: str = "token"
+    """kind = "rest": where the answer has the token, like `data.0.id`."""
+    error: str = ""
+    """kind = "rest": where a refusal has its code."""
+    errors: dict[str, Reason] = {}
+    """kind = "rest": what the codes mean, or the statuses, like `409`."""
+    alias_format: str = "UUID"
+    """kind = "vgs"."""
+
+
+class WebhookConfig(Strict, kw_only=True, frozen=True):
+    """Where a receipt goes when a capture has ended with a token: signed, never with a digit but the last four."""
+
+    name: str
+    url: str
+    secret_file: str
+    ca_file: str = ""
+    timeout_seconds: float = 10.0
+    keep_seconds: float = 3600.0
+    """How long it is tried again."""
 
 
 class TokenConfig(Strict, kw_only=True, frozen=True):
@@ -179,12 +266,20 @@ class AgentConfig(Strict, kw_only=True, frozen=True):
 
 
 class CaptureConfig(Strict, kw_only=True, frozen=True):
-    """How long a caller may take."""
+    """How long a caller may take, and how things are keyed."""
 
     field_seconds: float = 60.0
     total_seconds: float = 240.0
+    pause_seconds: float = 3.0
+    """A rest that ends a field of open length which may be whole."""
+    tries: int = 5
+    """How often a field may be keyed wrong before the capture fails."""
     auto_submit: bool = True
     """Submit when the last field is complete; else the agent does."""
+    expiry: Literal["MMYY", "YYMM", "MMYYYY"] = "MMYY"
+    long_cards: bool = False
+    """Whether card numbers longer or shorter than their brand's usual length are taken (a Visa of 19 digits): all
+    numbers of such brands then end with `#` or a pause."""
 
 
 class RecordingConfig(Strict, kw_only=True, frozen=True):
@@ -224,7 +319,19 @@ class StopConfig(Strict, kw_only=True, frozen=True):
     grace_seconds: float = 30.0
 
 
-class Config(Strict, kw_only=True, frozen=True, rename={"peers": "peer", "routes": "route", "gateways": "gateway"}):
+class Config(
+    Strict,
+    kw_only=True,
+    frozen=True,
+    rename={
+        "peers": "peer",
+        "routes": "route",
+        "gateways": "gateway",
+        "fields": "field",
+        "templates": "template",
+        "webhooks": "webhook",
+    },
+):
     """The whole file."""
 
     trunk: SideConfig
@@ -232,6 +339,12 @@ class Config(Strict, kw_only=True, frozen=True, rename={"peers": "peer", "routes
     peers: tuple[PeerConfig, ...]
     routes: tuple[RouteConfig, ...]
     gateways: tuple[GatewayConfig, ...] = ()
+    fields: tuple[FieldConfig, ...] = ()
+    templates: tuple[TemplateConfig, ...] = ()
+    webhooks: tuple[WebhookConfig, ...] = ()
+    prompts: dict[str, dict[str, str]] = {}
+    """Sets of prompts by name (a language): WAV files, mono 8 kHz, by what they ask for: a field's name, `invalid`
+    (before a field that has to be keyed again), `muted`, `done`, `failed`."""
     media: MediaConfig = MediaConfig()
     api: AgentConfig = AgentConfig()
     capture: CaptureConfig = CaptureConfig()

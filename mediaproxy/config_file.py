@@ -10,12 +10,11 @@ import ssl
 import tomllib
 from ipaddress import IPv6Address, ip_address, ip_network
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import msgspec
 
-from mediaproxy import config_errors
-from mediaproxy.config import Config, GatewayConfig, PeerConfig, SideConfig, endpoint, is_address, next_hop, port_range
+from mediaproxy import config_capture, config_errors
+from mediaproxy.config import Config, PeerConfig, SideConfig, endpoint, is_address, next_hop, port_range
 from mediaproxy.errors import ConfigError
 
 
@@ -60,6 +59,9 @@ def check(config: Config) -> None:
     port_range(config.media)
     _unique("route.name", [route.name for route in config.routes])
     _unique("gateway.name", [gateway.name for gateway in config.gateways])
+    _unique("field.name", [field.name for field in config.fields])
+    _unique("template.name", [template.name for template in config.templates])
+    _unique("webhook.name", [webhook.name for webhook in config.webhooks])
     _unique("api.tokens.name", [token.name for token in config.api.tokens])
     _unique("api.tokens.sha256", [token.sha256 for token in config.api.tokens])
     _seconds(config)
@@ -75,8 +77,8 @@ def check(config: Config) -> None:
     if not 64 <= config.media.memory_limit_mb <= 1 << 20:
         raise ConfigError("media.memory_limit_mb: 64 to 1048576")
     peers = _peers(config)
-    gateways = _gateways(config)
-    _routes(config, peers, gateways)
+    _routes(config, peers)
+    config_capture.check(config)
     for server in config.dns.servers:
         endpoint(server, "dns.servers")
     endpoint(config.api.listen, "api.listen")
@@ -126,22 +128,17 @@ def _seconds(config: Config) -> None:
         ("media.port_rest_seconds", config.media.port_rest_seconds, 0.0),
         ("capture.field_seconds", config.capture.field_seconds, 1.0),
         ("capture.total_seconds", config.capture.total_seconds, 1.0),
+        ("capture.pause_seconds", config.capture.pause_seconds, 0.5),
         ("stop.grace_seconds", config.stop.grace_seconds, 0.0),
+        *(("field.seconds", field.seconds, 0.0) for field in config.fields),
+        *(("gateway.connect_seconds", gateway.connect_seconds, 0.1) for gateway in config.gateways),
+        *(("webhook.timeout_seconds", webhook.timeout_seconds, 0.1) for webhook in config.webhooks),
+        *(("webhook.keep_seconds", webhook.keep_seconds, 0.0) for webhook in config.webhooks),
         *(("gateway.timeout_seconds", gateway.timeout_seconds, 0.1) for gateway in config.gateways),
     ]
     for where, value, least in limits:
         if not (math.isfinite(value) and least <= value <= 86_400):
             raise ConfigError(f"{where}: needs {least:g} to 86400 seconds")
-
-
-def _is_https(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        return False
-    plain = url.isprintable() and " " not in url and "@" not in parts.netloc
-    return plain and parts.scheme == "https" and bool(parts.hostname) and port != 0
 
 
 def _peers(config: Config) -> dict[str, PeerConfig]:
@@ -263,39 +260,18 @@ def _network(text: str, where: str) -> None:
         raise ConfigError(f"{where}: needs networks like 192.0.2.0/24 or single addresses") from None
 
 
-def _gateways(config: Config) -> dict[str, GatewayConfig]:
-    gateways: dict[str, GatewayConfig] = {}
-    for gateway in config.gateways:
-        gateways[gateway.name] = gateway
-        if not _is_https(gateway.url):
-            raise ConfigError("gateway.url: needs https://host/path, with a port if not 443")
-        if bool(gateway.client_certificate) != bool(gateway.client_key):
-            raise ConfigError("gateway.client_certificate: goes with gateway.client_key, both or neither")
-        if not gateway.bearer_file and not gateway.client_certificate:
-            raise ConfigError("gateway.bearer_file: or client_certificate; the gateway must know who asks")
-        for key in ("ca_file", "bearer_file", "client_certificate", "client_key"):
-            path = getattr(gateway, key)
-            if path and not Path(path).is_file():
-                raise ConfigError(f"gateway.{key}: is not a file")
-    return gateways
-
-
-def _routes(config: Config, peers: dict[str, PeerConfig], gateways: dict[str, GatewayConfig]) -> None:
+def _routes(config: Config, peers: dict[str, PeerConfig]) -> None:
     for route in config.routes:
         for key, name in (("from", route.origin), ("to", route.target)):
             if name not in peers:
                 raise ConfigError(f"route.{key}: names no peer; known: {', '.join(peers)}")
         if peers[route.origin].side == peers[route.target].side:
             raise ConfigError("route.to: must be a peer of the other side, or nothing is masked between them")
-        if route.gateway and route.gateway not in gateways:
-            raise ConfigError(f"route.gateway: names no gateway; known: {', '.join(gateways) or 'none'}")
         _pattern(route.users, "route.users")
         _pattern(route.header_matches, "route.header_matches")
         if not 0 <= route.guard_keys <= 1000:
             raise ConfigError("route.guard_keys: 0 to 1000")
         if route.mode != "passthrough" and (route.guard_header or route.guard_keys):
             raise ConfigError('route.guard_header, route.guard_keys: go with mode = "passthrough"')
-        if len(set(route.fields)) != len(route.fields) or not route.fields:
-            raise ConfigError("route.fields: each of pan, expiry, cvv at most once")
         if route.record and not config.recording.directory:
             raise ConfigError("route.record: needs recording.directory")

@@ -85,10 +85,8 @@ class Api:
     async def start(self, request: Request) -> Response:
         token = self._tokens.identify(request)
         wanted = await _body(request)
-        if wanted.template:
-            raise Problem(422, "template", "no templates are configured; name the fields")
         call = self._find_call(token, wanted.call)
-        view = await self._desk.start(call, wanted.fields)
+        view = await self._desk.start(call, wanted.fields, wanted.template)
         _audit(token, "capture-start", "ok", capture=view.id, call=call.call)
         return _json(_shown(view), 201, {"Location": f"/v1/captures/{view.id}"})
 
@@ -110,6 +108,10 @@ class Api:
             raise Problem(404, "not-found", "the capture has no such field")
         if view.ended:
             raise Problem(409, "ended", "the capture has ended")
+        if view.state is not None and view.state.state == "submitting":
+            raise Problem(409, "submitting", "the fields are on their way to the gateway")
+        if action == "submit" and (view.state is None or view.state.state != "complete"):
+            raise Problem(409, "not-complete", "not all fields are complete")
         self._desk.act(number, action, kind)
         _audit(token, f"capture-{action}", "ok", capture=view.id, call=view.call)
         return _json(_shown(view), 202)
@@ -211,7 +213,7 @@ class Api:
         return Response(generate_latest(self._registry), media_type="text/plain; version=0.0.4")
 
 
-GAUGES = frozenset({"calls", "connections", "down", "load", "ready", "running"})
+GAUGES = frozenset({"calls", "connections", "down", "load", "memory_locked", "ready", "running", "waiting"})
 """What a process tells that may fall again; all else only grows, until the process is restarted."""
 
 
@@ -230,15 +232,18 @@ class _Metrics(Collector):
                 kind = GaugeMetricFamily if name in GAUGES else CounterMetricFamily
                 family = families.setdefault(key, kind(key, name.replace("_", " "), labels=["worker"]))
                 family.add_metric([role], value)
-        ticks = HistogramMetricFamily("flattone_media_tick_seconds", "work of a tick", labels=["worker"])
-        for role, found in counters.ticks.items():
-            below = list(accumulate(found.counts))
-            names = [*(f"{bound:g}" for bound in found.bounds), "+Inf"]
-            ticks.add_metric([role], list(zip(names, below, strict=True)), found.seconds)
+        histograms: dict[str, HistogramMetricFamily] = {}
+        for role, timings in sorted(counters.timings.items()):
+            for name, found in timings.items():
+                key = f"flattone_{role.partition('-')[0]}_{name}_seconds"
+                histogram = histograms.setdefault(key, HistogramMetricFamily(key, name, labels=["worker"]))
+                below = list(accumulate(found.counts))
+                names = [*(f"{bound:g}" for bound in found.bounds), "+Inf"]
+                histogram.add_metric([role], list(zip(names, below, strict=True)), found.seconds)
         restarts = CounterMetricFamily("flattone_restarts", "processes restarted", labels=["worker"])
         for role, count in counters.restarts.items():
             restarts.add_metric([role], count)
-        return [*families.values(), ticks, restarts]
+        return [*families.values(), *histograms.values(), restarts]
 
 
 async def _body(request: Request) -> _Start:
@@ -256,14 +261,14 @@ async def _body(request: Request) -> _Start:
 def _shown(view: View) -> dict[str, Any]:
     state = view.state
     if state is None:
-        return {"id": view.id, "call": view.call, "state": "keying", "fields": []}
+        return {"id": view.id, "call": view.call, "state": "keying", "speech": "off", "fields": []}
     fields = [
         {"name": f.name, "state": f.state, "digits_received": f.digits_received}
         | ({"reason": f.reason} if f.reason else {})
         for f in state.fields
     ]
     extra = {key: getattr(state, key) for key in ("token", "brand", "last4", "reason") if getattr(state, key)}
-    return {"id": view.id, "call": view.call, "state": state.state, "fields": fields} | extra
+    return {"id": view.id, "call": view.call, "state": state.state, "speech": state.speech, "fields": fields} | extra
 
 
 def _shown_call(call: m.CallState) -> dict[str, Any]:

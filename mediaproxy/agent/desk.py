@@ -9,6 +9,7 @@ from typing import Any
 
 from mediaproxy import log
 from mediaproxy.agent.problem import Problem
+from mediaproxy.agent.webhook import Webhooks
 from mediaproxy.config import Config
 from mediaproxy.ipc import messages as m
 from mediaproxy.ipc.process import Process
@@ -29,6 +30,7 @@ class View:
     id: str
     call: str
     number: str
+    correlation: str = ""
     state: m.CaptureState | None = None
     events: list[dict[str, Any]] = field(default_factory=list)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -47,6 +49,11 @@ class Desk:
         self._config: Config = process.config
         self._signalling, self._vault = process.channels["signalling"], process.channels["vault"]
         self._routes = {route.name: route for route in self._config.routes}
+        self._templates = {template.name: template for template in self._config.templates}
+        self._webhooks = Webhooks(self._config)
+        self._started: dict[str, None] = {}
+        """Calls on which a capture has been started by their route."""
+        self._starting: set[asyncio.Task[None]] = set()
         self.calls: dict[str, m.CallState] = {}
         self.captures: dict[int, View] = {}
         self.counters = m.Counters({}, {})
@@ -76,6 +83,8 @@ class Desk:
                 view = self.captures.get(message.capture)
                 if view is not None and not view.call:  # told by the vault after a restart of this process
                     view.call, view.number = message.call, message.number
+                    view.correlation = message.correlation
+                self._start_by_route(message)
         elif isinstance(message, m.CaptureState):
             self._captured(message)
         elif isinstance(message, m.Armed):
@@ -87,11 +96,34 @@ class Desk:
         elif isinstance(message, m.Hello) and name == "vault":
             self._vault_lost()
         elif isinstance(message, m.Ping):
-            channel.send(m.Pong({"calls": float(len(self.calls)), "captures": float(len(self.captures))}))
+            channel.send(m.Pong(self._count()))
         elif isinstance(message, m.Counters):
             self.counters = message
         elif isinstance(message, m.Stop):
             self.stopping.set()
+
+    def _count(self) -> dict[str, float]:
+        return {"calls": float(len(self.calls)), "captures": float(len(self.captures))} | self._webhooks.counters
+
+    def _start_by_route(self, call: m.CallState) -> None:
+        """Where a route says so the first capture begins with the answer."""
+        if call.state == "answered" and not call.captures and self._routes[call.route].start == "answer":
+            if call.call in self._started:
+                return
+            self._started[call.call] = None
+            while len(self._started) > CAPTURES:
+                del self._started[next(iter(self._started))]
+            task = asyncio.create_task(self._start_alone(call))
+            self._starting.add(task)
+            task.add_done_callback(self._starting.discard)
+
+    async def _start_alone(self, call: m.CallState) -> None:
+        try:
+            view = await self.start(call)
+        except Problem as problem:
+            log.get().warning("capture-not-started", call=call.call, reason=problem.kind)
+        else:
+            log.get().info("audit", user="route", action="capture-start", result="ok", capture=view.id, call=call.call)
 
     def _vault_lost(self) -> None:
         for number, view in self.captures.items():
@@ -101,7 +133,7 @@ class Desk:
 
     def _captured(self, state: m.CaptureState) -> None:
         call = next((c for c in self.calls.values() if c.capture == state.capture), None)
-        owner = (call.call, call.number) if call is not None else ("", "")
+        owner = (call.call, call.number, call.correlation) if call is not None else ("", "")
         view = self.captures.setdefault(state.capture, View(f"{state.capture:016x}", *owner))
         before = view.state
         if before is not None and view.ended:
@@ -114,9 +146,15 @@ class Desk:
                 if f.name == "pan" and f.state == "complete":
                     event |= {key: value for key, value in (("brand", state.brand), ("last4", state.last4)) if value}
                 self._event(view, event | ({"reason": f.reason} if f.reason else {}))
-        if before is None or before.state != state.state:
+        speech = before.speech if before is not None else "off"
+        if before is None or before.state != state.state or speech != state.speech:
             extra = {key: getattr(state, key) for key in ("token", "brand", "last4", "reason") if getattr(state, key)}
+            if speech != state.speech or state.speech != "off":
+                extra["speech"] = state.speech
             self._event(view, {"field": None, "state": state.state, "digits_received": None} | extra)
+
+        if state.state == "token":
+            self._webhooks.send(view.id, view.call, view.correlation, state)
 
     def _event(self, view: View, event: dict[str, Any]) -> None:
         seq = view.events[-1]["seq"] + 1 if view.events else 1
@@ -127,24 +165,29 @@ class Desk:
 
     # Orders
 
-    async def start(self, call: m.CallState, fields: tuple[str, ...]) -> View:
-        """Begin a capture on a call. Raises Problem."""
+    async def start(self, call: m.CallState, fields: tuple[str, ...] = (), template: str = "") -> View:
+        """Begin a capture of `fields` (default: the route's) or of a template on a call. Raises Problem."""
         route = self._routes[call.route]
-        if not route.gateway:
+        if fields and template:
+            raise Problem(422, "fields", "name a template or fields, not both")
+        if template and template not in route.templates:
+            allowed = ", ".join(route.templates) or "no template"
+            raise Problem(422, "template", f"the call's route allows: {allowed}")
+        if not route.gateway and not (template and self._templates[template].gateway):
             raise Problem(409, "not-configured", "the call's route has no gateway")
-        fields = fields or route.fields
-        if not set(fields) <= set(route.fields) or len(set(fields)) != len(fields):
+        fields = self._templates[template].fields if template else fields or route.fields
+        if not template and (not set(fields) <= set(route.fields) or len(set(fields)) != len(fields)):
             raise Problem(422, "fields", f"the call's route allows: {', '.join(route.fields)}")
         call = await self._settled(call)
         if call.capture or call.mode == "sealed":
             raise Problem(409, "busy", "a capture runs on this call, or it is sealed")
         number = secrets.randbits(63) | 1
-        view = View(f"{number:016x}", call.call, call.number)
+        view = View(f"{number:016x}", call.call, call.number, call.correlation)
         self.captures[number] = view
         self._forget_oldest()
         changed = view.changed
         view.armed = asyncio.get_running_loop().create_future()
-        sent = self._vault.send(m.BeginCapture(number, fields, call.route))
+        sent = self._vault.send(m.BeginCapture(number, fields, call.route, template))
         if not sent or not await _within(changed.wait()) or view.ended:
             self._vault.send(m.Act(number, "cancel"))
             raise Problem(503, "vault-unavailable", "the capture could not begin")

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from mediaproxy.vault import card
-from mediaproxy.vault.adapters.rest import REFERENCE_HEADER
+from mediaproxy.vault.gateway import REFERENCE, REFERENCE_HEADER
 
 TEST_RANGES = (
     "400000", "411111", "424242", "222300", "510510", "555555", "343434", "371449", "378282", "305693", "385200",
@@ -39,7 +39,7 @@ class Tokens:
         self._secret = secrets.token_bytes(32)
         self._by_key: dict[str, tuple[str, bytes]] = {}
         self._lock = threading.Lock()
-        self.issued = 0
+        self.issued = self.asked = 0
 
     def issue(self, key: str, digest_of: bytes) -> str | None:
         """The token for this key; None where the key was used for something else."""
@@ -76,6 +76,7 @@ def server(host: str, port: int, bearer: str) -> ThreadingHTTPServer:
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
+            tokens.asked += 1
             length = self.headers.get("Content-Length", "")
             if not length.isdecimal() or int(length) > LARGEST:
                 return self._answer(413, {"error": "body"})
@@ -100,7 +101,7 @@ def server(host: str, port: int, bearer: str) -> ThreadingHTTPServer:
             )
 
         def do_GET(self) -> None:
-            self._answer(200, {"issued": tokens.issued})
+            self._answer(200, {"issued": tokens.issued, "asked": tokens.asked})
 
         def _answer(self, status: int, body: dict[str, Any]) -> None:
             data = json.dumps(body).encode()
@@ -128,6 +129,7 @@ def main() -> int:
     bearer = Path(args.bearer_file).read_text("ascii").strip() if args.bearer_file else ""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(args.certificate, args.key)
+    context.set_alpn_protocols([REFERENCE, "http/1.1"])  # who knows what this is does not go on by mistake
     if args.client_authority:
         context.load_verify_locations(args.client_authority)
         context.verify_mode = ssl.CERT_REQUIRED

@@ -37,8 +37,8 @@ class Ping(Message, frozen=True):
     """Are you there?"""
 
 
-class Ticks(msgspec.Struct, frozen=True):
-    """A histogram of how long a media worker's ticks took: counts up to each bound and beyond the last, in seconds."""
+class Timing(msgspec.Struct, frozen=True):
+    """A histogram of how long something took: counts up to each bound and beyond the last, in seconds."""
 
     bounds: tuple[float, ...]
     counts: tuple[int, ...]
@@ -49,7 +49,7 @@ class Pong(Message, frozen=True):
     """Yes. `counters` for the metrics page."""
 
     counters: dict[str, float]
-    ticks: Ticks | None = None
+    timings: dict[str, Timing] = {}
 
 
 class Counters(Message, frozen=True):
@@ -57,7 +57,7 @@ class Counters(Message, frozen=True):
 
     roles: dict[str, dict[str, float]]
     restarts: dict[str, int]
-    ticks: dict[str, Ticks] = {}
+    timings: dict[str, dict[str, Timing]] = {}
 
 
 # Media (signalling <-> media worker)
@@ -127,11 +127,13 @@ class UpdateCall(Message, frozen=True):
 
 
 class SetMode(Message, frozen=True):
-    """Put the trunk leg into `mode`; `capture` is the number of the running capture, 0 for none."""
+    """Put the trunk leg into `mode`; `capture` is the number of the running capture, 0 for none. `route`: by whose
+    speech policy the leg begins, until the first cue says what is keyed."""
 
     call: str
     mode: str
     capture: int = 0
+    route: str = ""
 
 
 class ModeSet(Message, frozen=True):
@@ -180,6 +182,8 @@ class CallState(Message, frozen=True):
     route: str
     began: float
     capture: int = 0
+    captures: int = 0
+    """How many there have been."""
 
 
 class Arm(Message, frozen=True):
@@ -208,15 +212,17 @@ class Guard(Message, frozen=True):
 
 
 class BeginCapture(Message, frozen=True):
-    """Start a capture of `fields` on behalf of a call that took `route`."""
+    """Start a capture of `fields`, or of those of `template`, on behalf of a call that took `route`."""
 
     capture: int
     fields: tuple[str, ...]
     route: str
+    template: str = ""
 
 
 class Act(Message, frozen=True):
-    """An agent's action: reset (with `field`), cancel, submit."""
+    """An agent's action: reset (with `field`), cancel, submit; or what signalling has seen: armed, interrupted,
+    call-ended, not-armed, sealed."""
 
     capture: int
     action: str
@@ -242,6 +248,20 @@ class CaptureState(Message, frozen=True):
     token: str = ""
     brand: str = ""
     last4: str = ""
+    speech: str = "off"
+    """off, muted, announced: whether the caller's speech is kept from the agent now."""
+    route: str = ""
+
+
+class Cue(Message, frozen=True):
+    """Vault -> signalling, which fills in call and route, -> media: play these prompts to the caller, in turn, in place
+    of what is playing; `muted`: keep the caller's speech from the agent, or from the recording, as the route says."""
+
+    capture: int
+    play: tuple[str, ...]
+    muted: bool
+    call: str = ""
+    route: str = ""
 
 
 class CaptureEnded(Message, frozen=True):
@@ -270,7 +290,7 @@ class StopRecording(Message, frozen=True):
 Any_ = (
     Hello | Ready | Stop | Reload | Ping | Pong | Counters | OpenCall | Opened | OpenFailed | UpdateCall | SetMode
     | ModeSet | CloseCall | CallOver | Interrupted | CallState | Arm | Armed | Guard | BeginCapture | Act | CaptureState
-    | CaptureEnded | StartRecording | StopRecording
+    | CaptureEnded | Cue | StartRecording | StopRecording
 )  # fmt: skip
 
 _encoder = msgspec.msgpack.Encoder()

@@ -24,6 +24,7 @@ from mediaproxy.media.ears import Ears
 from mediaproxy.media.egress import DROP, Egress
 from mediaproxy.media.events import PAUSE, Events, signed
 from mediaproxy.media.modes import Mode
+from mediaproxy.media.prompt import Prompts
 from mediaproxy.media.reception import Reception
 from mediaproxy.media.reports import Reports
 from mediaproxy.media.rows import Rows
@@ -70,6 +71,7 @@ class Engine:
         self.tally = Tally(capacity)
         self.reports = Reports(capacity, self.egress, self.reception)
         self._events = Events(capacity)
+        self.prompts = Prompts()
         self.keys: list[KeyFound] = []
         self.confirmed_seconds = CONFIRMED_SECONDS
         self.alarms: list[int] = []
@@ -90,6 +92,8 @@ class Engine:
         self._recorded = np.zeros(capacity, np.bool_)
         self.mode = np.full(capacity, Mode.SEALED, np.int8)
         self._muted_until = np.zeros(capacity)
+        self._hushed = np.zeros(capacity, np.bool_)
+        """Trunk slots of which the agent hears nothing but flat tones: the caller may be reading digits aloud."""
         self._passes = np.full(capacity, -1, np.int64)
         """Keys that may still pass in passthrough before it ends; negative: any number."""
         self._passed = np.zeros(capacity, np.uint32)
@@ -136,6 +140,7 @@ class Engine:
             self._recorded[slot] = recorded
             self.last_arrival[slot] = now
         self._trunk[trunk], self._trunk[agent] = True, False
+        self._hushed[trunk] = False
         self.mode[trunk] = mode
         self._passes[trunk] = guard_keys or -1
 
@@ -155,7 +160,13 @@ class Engine:
         if before == Mode.PASSTHROUGH and now != before:
             self.line.distrust(trunk)  # its last 8 ms were not judged
         self.mode[trunk] = now
+        if now != Mode.ARMED:
+            self._hushed[trunk] = False
         return now
+
+    def hush(self, trunk: int, on: bool) -> None:
+        """Keep the caller's speech from the agent, or no longer: only ever while armed."""
+        self._hushed[trunk] = on and self.mode[trunk] == Mode.ARMED
 
     def hear_out(self, now: float) -> None:
         """Finish what the decoder has been given; keys found are in `keys`."""
@@ -177,6 +188,7 @@ class Engine:
         """Free a slot; its audio is wiped."""
         self.start_cold(slot)
         self._tails.pop(slot, None)
+        self.prompts.stop(slot)
         self.egress.close(slot)
         self.reports.close(slot)
         self._peer[slot] = -1
@@ -225,6 +237,10 @@ class Engine:
                     self._control(int(slot[row]), rows.slab[row, : rows.length[row]].tobytes(), now)
             for chosen in self._rounds(slot, np.flatnonzero(use)):
                 self._round(rows, chosen, head, kind, now)
+        for to in self.prompts.unspoken(now):
+            spoken = self.prompts.alone(self.out, self.egress, to, int(self._ptime[to]), now)
+            if spoken is not None and self._recorded[to]:
+                self.heard.append(spoken)
         self.reports.due(out, now, wall)
         if out.count == len(out.slot):
             self.overflow += 1
@@ -307,6 +323,10 @@ class Engine:
         self.out.slab[at, 1] = payload_type[: len(chosen)] | head.marker[chosen].astype(np.uint8) << 7
         self.out.slot[at], self.out.length[at], self.out.control[at] = to, length, False
         self.egress.passed(to, head.ssrc[chosen], head.timestamp[chosen], length - rtp.HEADER, now)
+        if self.prompts:
+            audio = ROLE[kind[chosen]] == AUDIO
+            spans = np.stack([head.start[chosen], head.end[chosen]], axis=1)
+            self.prompts.ride(self.out.slab[at], to, np.where(audio, kind[chosen], DROP), spans, now)
         recorded = self._recorded[to]
         if recorded.any():
             for i in np.flatnonzero(recorded & (ROLE[kind[chosen]] == AUDIO)):
@@ -338,7 +358,8 @@ class Engine:
         substitute = (mode == Mode.ARMED) | (mode == Mode.GUARDED) & (
             self._confirmed_at[slots] + self.confirmed_seconds > now
         )
-        block = self.line.push(slots, octets, codec, timestamp, masking, forced, clock, substitute)
+        hushed = self._hushed[slots]
+        block = self.line.push(slots, octets, codec, timestamp, masking, forced, clock, substitute, hushed)
         sealed = mode == Mode.SEALED
         silent = sealed | (self._muted_until[slots] > now)
         alarmed = self.ears.alarms(slots, block, codec, silent | ~masking)
@@ -347,6 +368,8 @@ class Engine:
         silent |= alarmed
         if silent.any():
             block.octets[silent] = g711.SILENCE[codec[silent]][:, None]
+        if self.prompts:
+            self.prompts.overlay(slots, block.octets, codec, silent)
         self.tally.masked[slots] += np.where(silent, size, block.masked)
         self.tally.substituted[slots] += np.where(substitute & ~silent & ~block.late, size - block.masked, 0)
         self.tally.late[slots] += block.late
@@ -365,7 +388,8 @@ class Engine:
         self.change_mode(slot, "fault")
 
     def _key(self, slot: int, event: int, source: int, now: float) -> None:
-        """A key was confirmed: by the decoder or by a telephone-event."""
+        """A key was confirmed: by the decoder or by a telephone-event. Who keys has heard enough of the prompt."""
+        self.prompts.stop(slot)
         self.line.confirm(np.array([slot]))
         self._confirmed_at[slot] = now
         self.tally.keys[slot] += 1

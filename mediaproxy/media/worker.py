@@ -16,13 +16,14 @@ from typing import Final
 
 import numpy as np
 
+from dsp import g711
 from mediaproxy import log
-from mediaproxy.config import Config, port_range
+from mediaproxy.config import Config, RouteConfig, port_range
 from mediaproxy.ipc import messages as m
 from mediaproxy.ipc.key import Key, KeySender
 from mediaproxy.ipc.process import Process
 from mediaproxy.ipc.tap import Tap
-from mediaproxy.media import egress, modes, srtp
+from mediaproxy.media import egress, modes, prompt, srtp
 from mediaproxy.media.budget import Budget
 from mediaproxy.media.engine import Engine
 from mediaproxy.media.load import BOUNDS, Load
@@ -63,6 +64,8 @@ class Call:
     number: int
     began: float
     capture: int = 0
+    unrecorded: bool = False
+    """Its recording is silent now, both ways."""
     over: bool = False
     """Signalling has been told to end it."""
     orphan: bool = False
@@ -89,6 +92,8 @@ class Worker:
         first, last = _share(port_range(config.media), process.role, config.media.workers)
         self._ports = PortPool(first, last, config.media.port_rest_seconds)
         self._sides = {"trunk": config.trunk, "agent": config.agent}
+        self._routes = {route.name: route for route in config.routes}
+        self._prompts = prompt.load(config.prompts)
         self._timeout, self._longest = config.media.rtp_timeout_seconds, config.media.max_call_seconds
         self._free = list(range(capacity - 1, -1, -1))
         self._calls: dict[str, Call] = {}
@@ -207,7 +212,10 @@ class Worker:
             call = self._by_slot.get(slot)
             if call is not None:
                 side = 1 if slot == call.trunk else 0  # what leaves by the trunk slot is what the agent said
-                self._tap.add(call.number, side, codec, timestamp, now, out.slab[row, 12 : out.length[row]])
+                octets = out.slab[row, 12 : out.length[row]]
+                if call.unrecorded:
+                    octets = np.full_like(octets, g711.SILENCE[codec])
+                self._tap.add(call.number, side, codec, timestamp, now, octets)
         self._tap.flush()
 
     # Messages
@@ -215,7 +223,7 @@ class Worker:
     def _messages(self) -> None:
         for message in self._process.supervisor.receive():
             if isinstance(message, m.Ping):
-                self._process.supervisor.send(m.Pong(self.counters(), self.ticks()))
+                self._process.supervisor.send(m.Pong(self.counters(), {"tick": self.ticks()}))
             elif isinstance(message, m.Stop):
                 self.stopping = True
         for message in self._tap.channel.receive():
@@ -228,7 +236,7 @@ class Worker:
                 self._open(message)
             elif isinstance(message, m.Hello):
                 self._orphan()
-            elif isinstance(message, m.UpdateCall | m.SetMode | m.CloseCall):
+            elif isinstance(message, m.UpdateCall | m.SetMode | m.Cue | m.CloseCall):
                 known = self._calls.get(message.call)
                 if known is None:
                     continue
@@ -236,6 +244,8 @@ class Worker:
                     self._update(known, message)
                 elif isinstance(message, m.SetMode):
                     self._set_mode(known, message)
+                elif isinstance(message, m.Cue):
+                    self._cue(known, message)
                 else:
                     self._close(known)
 
@@ -322,7 +332,28 @@ class Worker:
         event = {"armed": "arm", "guarded": "guard", "sealed": "fault", "released": "release"}[message.mode]
         mode = self._engine.change_mode(call.trunk, event)
         call.capture = message.capture if mode == Mode.ARMED else 0
+        route = self._routes.get(message.route)
+        if route is not None and mode == Mode.ARMED:
+            self._hush(call, route, True)
+        elif mode != Mode.ARMED:
+            call.unrecorded = False
         self._signalling.send(m.ModeSet(call.id, modes.name(mode), message.capture))
+
+    def _cue(self, call: Call, message: m.Cue) -> None:
+        """What the caller is to hear now, and whether the caller may be heard."""
+        route = self._routes.get(message.route)
+        if route is None:
+            return
+        self._hush(call, route, message.muted and message.capture == call.capture)
+        self._engine.prompts.stop(call.trunk)
+        audio = prompt.join(self._prompts.get(route.prompts, {}), message.play)
+        if audio is not None:
+            numbers = secrets.randbits(32), secrets.randbits(15), secrets.randbits(32)
+            self._engine.prompts.play(call.trunk, audio, route.prompts_to_agent, numbers, self._clock())
+
+    def _hush(self, call: Call, route: RouteConfig, muted: bool) -> None:
+        self._engine.hush(call.trunk, muted and route.speech != "off")
+        call.unrecorded = muted and route.mute_recording
 
     def _fault(self, call: Call, reason: str) -> None:
         mode = self._engine.change_mode(call.trunk, "fault")
@@ -392,9 +423,9 @@ class Worker:
             "recording_dropped": self._tap.dropped,
         }
 
-    def ticks(self) -> m.Ticks:
+    def ticks(self) -> m.Timing:
         """How long ticks took."""
-        return m.Ticks(BOUNDS, tuple(self.load.buckets), self.load.seconds)
+        return m.Timing(BOUNDS, tuple(self.load.buckets), self.load.seconds)
 
     def _leg(self, slot: int) -> dict[str, int]:
         """Everything that is counted of one leg."""

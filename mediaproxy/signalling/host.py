@@ -7,7 +7,6 @@ import gc
 import socket
 import time
 from collections import deque
-from dataclasses import dataclass, field
 
 from mediaproxy import log
 from mediaproxy.ipc import messages as m
@@ -15,6 +14,7 @@ from mediaproxy.ipc.channel import Channel
 from mediaproxy.ipc.key import INFO, Key, KeySender
 from mediaproxy.ipc.process import Process
 from mediaproxy.signalling import neighbours
+from mediaproxy.signalling.arming import Arming, Record
 from mediaproxy.signalling.ladder import Ladder
 from mediaproxy.signalling.names import Names
 from mediaproxy.signalling.records import Records as CallRecords
@@ -34,25 +34,6 @@ ORDER_AGAIN = 0.02
 """Seconds until a full channel is tried again."""
 BURST = 64
 """Datagrams read from one socket before the loop looks elsewhere."""
-
-
-@dataclass(slots=True)
-class Record:
-    """What the host knows of a call beyond SIP. `opened` and `agreed` rebuild its media after a worker's restart."""
-
-    call: str
-    worker: Channel
-    opened: m.OpenCall
-    story: Story
-    untried: list[Channel] = field(default_factory=list)
-    """Workers that have not yet refused the call."""
-    ports: tuple[int, int] | None = None
-    agreed: m.UpdateCall | None = None
-    mode: str = "guarded"
-    capture: int = 0
-    passed: int = 0
-    """Keys that went on in signalling while the call was in passthrough."""
-    last: m.CallState | None = None
 
 
 class Host:
@@ -77,6 +58,7 @@ class Host:
         self._ladder = Ladder(self._core)
         self._cdr = CallRecords(config.cdr.file)
         self._records: dict[str, Record] = {}
+        self._arming = Arming(self._records, self._b2bua.calls, self._vault, self._agent, self._order, self._tell)
         self._timer: asyncio.TimerHandle | None = None
         self._stopped = asyncio.Event()
         self._next_stranger = 0.0
@@ -204,7 +186,7 @@ class Host:
         elif isinstance(event, CallChanged):
             self._changed(event)
         elif isinstance(event, GuardWanted):
-            self._end_passthrough(event.call, event.reason)
+            self._arming.end_passthrough(event.call, event.reason)
         else:
             self._key(event)
 
@@ -253,7 +235,8 @@ class Host:
         route = self._routes[call.route.name]
         opened = m.OpenCall(call.id, (legs[0], legs[1]), call.mode, route.record, route.emergency, route.guard_keys)
         untried = [channel for channel in self._workers if channel is not worker]
-        record = Record(call.id, worker, opened, Story(time.time(), modes=[call.mode]), untried, mode=call.mode)
+        story = Story(time.time(), modes=[call.mode])
+        record = Record(call.id, worker, opened, route, story, untried, mode=call.mode)
         self._records[call.id] = record
         self._tell(record, "opening")
         if not worker.send(opened):
@@ -275,8 +258,7 @@ class Host:
             record.story.transfers += 1
         if event.state == "ended":
             self._order(record.worker, m.CloseCall(event.call))
-            if record.capture:
-                self._vault.send(m.Act(record.capture, "call-ended"))
+            self._arming.ended(record)
             del self._records[event.call]
         self._tell(record, event.state if event.state != "changed" else "")
         if event.state == "ended" and event.summary is not None:
@@ -290,14 +272,13 @@ class Host:
             return
         if event.passed:
             record.passed += 1
-            limit = self._routes[record.last.route].guard_keys if record.last is not None else 0
-            if 0 < limit <= record.passed:
-                self._end_passthrough(event.call, "keys")
+            if 0 < record.route.guard_keys <= record.passed:
+                self._arming.end_passthrough(event.call, "keys")
             return
         if record.mode != "armed":
             return
         if not self._keys.send(Key(record.capture, int(time.monotonic() * 1000), event.event, INFO)):
-            self._seal(record, "vault-full")
+            self._arming.seal(record, "vault-full")
 
     # Messages
 
@@ -315,18 +296,19 @@ class Host:
         elif isinstance(message, m.OpenFailed):
             self._not_opened(message, now)
         elif isinstance(message, m.ModeSet):
-            self._mode_set(message)
+            self._arming.mode_set(message)
         elif isinstance(message, m.Interrupted):
-            self._vault.send(m.Act(message.capture, "interrupted"))
-            log.get().warning("interrupted", call=message.call, reason=message.reason)
+            self._arming.interrupted(message)
         elif isinstance(message, m.CallOver):
             self._b2bua.hang_up(message.call, message.reason, now)
         elif isinstance(message, m.Arm):
-            self._arm(message)
+            self._arming.arm(message)
         elif isinstance(message, m.Guard):
-            self._guard(message)
+            self._arming.guard(message)
+        elif isinstance(message, m.Cue):
+            self._arming.cue(message)
         elif isinstance(message, m.CaptureEnded):
-            self._disarm(message.capture)
+            self._arming.disarm(message.capture)
         elif isinstance(message, m.Hello):
             self._restarted(channel)
         elif isinstance(message, m.Ping):
@@ -378,66 +360,6 @@ class Host:
         log.get().warning("call-refused", call=message.call, reason=message.reason)
         self._b2bua.media_failed(message.call, now)
 
-    def _mode_set(self, message: m.ModeSet) -> None:
-        record = self._records.get(message.call)
-        if record is None:
-            return
-        if message.capture and message.capture == record.capture and record.mode != "armed":
-            self._agent.send(m.Armed(message.call, message.capture, message.mode == "armed"))
-        record.mode = message.mode
-        call = self._b2bua.calls.get(message.call)
-        if call is not None:
-            call.mode = message.mode
-            call.capturing = bool(record.capture)
-        if record.story.modes[-1] != message.mode:
-            record.story.modes.append(message.mode)
-        if message.mode == "sealed" and record.capture:
-            self._vault.send(m.Act(record.capture, "sealed"))
-            record.capture = 0
-        elif message.mode == "guarded" and message.capture == record.capture:
-            record.capture = 0
-        self._tell(record)
-
-    def _arm(self, message: m.Arm) -> None:
-        record = self._records.get(message.call)
-        if record is None or record.mode == "sealed" or record.capture:
-            self._agent.send(m.Armed(message.call, message.capture, False))
-            return
-        record.capture = message.capture
-        record.story.captures += 1
-        call = self._b2bua.calls.get(message.call)
-        if call is not None:
-            call.capturing = True
-        self._order(record.worker, m.SetMode(message.call, "armed", message.capture))
-
-    def _disarm(self, capture: int) -> None:
-        for record in self._records.values():
-            if record.capture == capture:
-                record.capture = 0
-                self._order(record.worker, m.SetMode(record.call, "guarded", capture))
-
-    def _guard(self, message: m.Guard) -> None:
-        record = self._records.get(message.call)
-        if record is not None and record.mode == ("sealed" if message.release else "passthrough"):
-            self._order(record.worker, m.SetMode(message.call, "released" if message.release else "guarded"))
-            if message.release and record.capture:  # it was interrupted, and goes on
-                self._order(record.worker, m.SetMode(message.call, "armed", record.capture))
-
-    def _end_passthrough(self, call: str, reason: str) -> None:
-        """The way back is barred: what comes next is masked."""
-        record = self._records.get(call)
-        if record is not None and record.mode == "passthrough":
-            record.mode = "guarded"
-            known = self._b2bua.calls.get(call)
-            if known is not None and known.mode == "passthrough":
-                known.mode = "guarded"
-            self._order(record.worker, m.SetMode(call, "guarded"))
-            log.get().info("passthrough-ended", call=call, reason=reason)
-
-    def _seal(self, record: Record, reason: str) -> None:
-        self._order(record.worker, m.SetMode(record.call, "sealed", record.capture))
-        log.get().error("leg-sealed", call=record.call, reason=reason)
-
     def _restarted(self, channel: Channel) -> None:
         """The process at the far end has forgotten what it knew."""
         if channel is self._agent:
@@ -445,35 +367,10 @@ class Host:
                 if record.last is not None:
                     channel.send(record.last)
         elif channel is self._vault:
-            for record in self._records.values():
-                if record.mode == "armed" or record.capture:
-                    self._seal(record, "vault-restarted")
+            self._arming.vault_restarted()
         elif channel in self._workers:
-            for record in [r for r in self._records.values() if r.worker is channel and r.ports is not None]:
-                self._reopen(record)
-
-    def _reopen(self, record: Record) -> None:
-        """The same ports in the new worker; what was armed is sealed, and goes on with its capture when released: the
-        field that was being keyed is to be keyed again."""
-        assert record.ports is not None
-        if record.capture:
-            self._vault.send(m.Act(record.capture, "interrupted"))
-            if record.mode != "armed":  # not yet armed: nothing was keyed
-                self._agent.send(m.Armed(record.call, record.capture, False))
-                record.capture = 0
-            record.mode = "sealed" if record.mode == "armed" else "guarded"
-        elif record.mode != "sealed":
-            record.mode = "guarded"
-        call = self._b2bua.calls.get(record.call)
-        if call is not None:
-            call.mode, call.capturing = record.mode, bool(record.capture)
-        setups = [
-            m.LegSetup(leg.side, leg.bind, leg.peer_rule, leg.peer_network, port)
-            for leg, port in zip(record.opened.legs, record.ports, strict=True)
-        ]
-        self._order(record.worker, m.OpenCall(record.call, (setups[0], setups[1]), record.mode, record.opened.record))
-        self._tell(record)
-        log.get().warning("media-reopened", call=record.call, mode=record.mode)
+            theirs = [r for r in self._records.values() if r.worker is channel and r.ports is not None]
+            self._arming.worker_restarted(theirs)
 
     def _stop(self, message: m.Stop, now: float) -> None:
         self._b2bua.stop()
@@ -488,13 +385,13 @@ class Host:
             record.last = m.CallState(
                 call.id, state or (record.last.state if record.last else "opening"), record.mode,
                 "inbound" if call.agent_leg == 1 else "outbound", call.number, call.correlation,
-                call.call_ids, call.route.name, call.began, record.capture,
+                call.call_ids, call.route.name, call.began, record.capture, record.story.captures,
             )  # fmt: skip
         elif record.last is not None:
             last = record.last
             record.last = m.CallState(
                 last.call, state or last.state, record.mode, last.direction, last.number, last.correlation,
-                last.sip_call_ids, last.route, last.began, 0,
+                last.sip_call_ids, last.route, last.began, 0, record.story.captures,
             )  # fmt: skip
         if record.last is not None:
             self._agent.send(record.last)

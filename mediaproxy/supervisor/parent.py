@@ -46,7 +46,7 @@ class Child:
     started: deque[float] = field(default_factory=deque)
     counters: dict[str, float] = field(default_factory=dict)
     restarts: int = 0
-    ticks: m.Ticks | None = None
+    timings: dict[str, m.Timing] = field(default_factory=dict)
 
 
 class Supervisor:
@@ -175,8 +175,8 @@ class Supervisor:
                     _kill(child.process, signal.SIGKILL)
             roles = {name: child.counters | {"ready": float(child.ready)} for name, child in self._children.items()}
             restarts = {name: child.restarts for name, child in self._children.items()}
-            ticks = {name: child.ticks for name, child in self._children.items() if child.ticks is not None}
-            self._children["agent"].channel.send(m.Counters(roles, restarts, ticks))
+            timings = {name: child.timings for name, child in self._children.items()}
+            self._children["agent"].channel.send(m.Counters(roles, restarts, timings))
 
     def _messages(self, child: Child) -> None:
         for message in child.channel.receive():
@@ -184,7 +184,7 @@ class Supervisor:
             if isinstance(message, m.Ready):
                 child.ready = True
             elif isinstance(message, m.Pong):
-                child.counters, child.ticks = message.counters, message.ticks
+                child.counters, child.timings = message.counters, message.timings
 
     async def _all_ready(self) -> bool:
         deadline = time.monotonic() + START

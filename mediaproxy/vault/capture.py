@@ -1,18 +1,15 @@
-"""A capture: keys in, fields filled, a state for the agent that cannot hold a digit.
-
-keying --all fields complete--> complete --submit--> submitting --> token | failed
-keying, complete --cancel--> cancelled;  --time--> failed
-"""
+"""A capture: keys in, fields filled, a state for the agent that cannot hold a digit."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Final
 
+from mediaproxy.config import CaptureConfig, RouteConfig
 from mediaproxy.ipc import messages as m
 from mediaproxy.ipc.key import Key
 from mediaproxy.vault import card
-from mediaproxy.vault.fields import COMPLETE, FILLING, WAITING, Field
+from mediaproxy.vault.fields import COMPLETE, FILLING, INVALID, WAITING, Field, Kind
 from mediaproxy.vault.secret import SecretFull
 
 KEYING, READY, SUBMITTING, TOKEN, FAILED, CANCELLED = (
@@ -20,10 +17,23 @@ KEYING, READY, SUBMITTING, TOKEN, FAILED, CANCELLED = (
 )  # fmt: skip
 ENDED: Final = frozenset({TOKEN, FAILED, CANCELLED})
 
+STATES: Final[dict[tuple[str, str], str]] = {
+    (KEYING, "filled"): READY,
+    (KEYING, "cancel"): CANCELLED,
+    (KEYING, "fail"): FAILED,
+    (READY, "again"): KEYING,
+    (READY, "submit"): SUBMITTING,
+    (READY, "cancel"): CANCELLED,
+    (READY, "fail"): FAILED,
+    (SUBMITTING, "answer"): TOKEN,
+    (SUBMITTING, "refuse"): FAILED,
+}
+"""What each event makes of each state; nothing else happens. What is on its way to the gateway is waited for: neither
+the agent nor the end of the call takes it back, or nobody would know what became of it. An end wipes."""
+_FAULTS: Final = frozenset({"call-ended", "not-armed", "sealed", "stopped", "call-lost", "not-configured", "fault"})
+
 STAR, POUND = 10, 11
 """Telephone-event codes (RFC 4733 table 3)."""
-PAUSE_SECONDS: Final = 3.0
-"""A caller who rests so long after a number that may be whole has keyed all of it."""
 SILENT_MS: Final = 5000
 """A source that has been silent so long no longer keeps a worse one from being heard."""
 TWIN_MS: Final = 400
@@ -32,13 +42,13 @@ TWIN_MS: Final = 400
 
 @dataclass(slots=True)
 class Capture:
-    """number: its name everywhere; route: tells gateway and policy."""
+    """number: its name everywhere; route: tells policy; gateway: by name."""
 
     number: int
-    route: str
+    route: RouteConfig
+    gateway: str
     fields: list[Field]
-    show_last4: bool
-    field_seconds: float
+    rules: CaptureConfig
     deadline: float
     field_deadline: float
     pause_deadline: float = 0.0
@@ -49,46 +59,54 @@ class Capture:
     last4: str = ""
     source: int | None = None
     dirty: bool = True
+    urgent: bool = False
+    """Whether it is told at once. What follows from a key is told on a coarse grid, or its rhythm would be told."""
     sent: bool = False
     """Whether the gateway has been asked."""
+    turn: int = 0
+    """Counts the moments at which the caller is asked for something."""
     _last_ms: int = 0
     _last_event: int = field(default=-1, repr=False)
+    _starred: bool = False
 
     @classmethod
     def begin(
-        cls, number: int, route: str, kinds: tuple[str, ...], show_last4: bool, field_seconds: float,
-        total_seconds: float, now: float,
-    ) -> Capture:  # fmt: skip
+        cls, number: int, route: RouteConfig, gateway: str, kinds: list[Kind], rules: CaptureConfig, now: float
+    ) -> Capture:
         """A capture that waits for its first key."""
-        fields = [Field(kind) for kind in kinds]
-        return cls(number, route, fields, show_last4, field_seconds, now + total_seconds, now + field_seconds)
+        made = cls(number, route, gateway, [Field(kind) for kind in kinds], rules, now + rules.total_seconds, 0.0)
+        made._ask(now)
+        return made
 
     @property
     def ended(self) -> bool:
         return self.state in ENDED
 
+    # Keys
+
     def key(self, key: Key, now: float) -> None:
         """Take a key, once, whatever sources it came by."""
         counts = self._is_another_press(key)
         event, key.event = key.event, 0
-        if self.state != KEYING or not counts:
-            return
         current = self._current()
-        if current is None:
+        if self.state != KEYING or not counts or current is None:
             return
-        self.field_deadline = now + self.field_seconds
-        self.pause_deadline = now + PAUSE_SECONDS
+        self.field_deadline = now + self._seconds(current)
+        self.pause_deadline = now + self.rules.pause_seconds
         self.dirty = True
+        starred, self._starred = self._starred, event == STAR
         if event < 10:
             try:
                 current.add(event, self._card_brand())
             except SecretFull:
                 current.end(self._card_brand())
         elif event == STAR:
-            self._clear(current)
+            self._clear_all() if starred else self._clear(current)
+            self._ask(now)
         elif event == POUND and current.state == FILLING:
             current.end(self._card_brand())
-        self._settle(current)
+        self._settle(current, now)
+        self.urgent = False
 
     def _is_another_press(self, key: Key) -> bool:
         """One source is listened to: the best that has spoken. Where a better one takes over, it may repeat a key;
@@ -106,59 +124,90 @@ class Capture:
         return not twin
 
     def _clear(self, current: Field) -> None:
-        """`*` clears the field being keyed; an empty one hands back to the one before."""
-        if current.state == WAITING:
-            before = self.fields.index(current) - 1
-            if before >= 0:
-                self.fields[before].clear()
-                if self.fields[before].kind == "pan":
-                    self.brand = self.last4 = ""
-        current.clear()
+        """`*` clears the field being keyed; in an empty one the field before."""
+        before = self.fields.index(current) - 1
+        if current.state == WAITING and before >= 0:
+            self._forget(self.fields[before])
+        self._forget(current)
 
-    def _settle(self, current: Field) -> None:
-        if current.state == COMPLETE:
-            if current.kind == "pan":
-                self._describe(current)
-            if all(f.state == COMPLETE for f in self.fields):
-                self.state = READY
-        elif current.kind == "pan":
+    def _clear_all(self) -> None:
+        """`**` begins the capture anew."""
+        for f in self.fields:
+            self._forget(f)
+
+    def _forget(self, f: Field) -> None:
+        f.clear()
+        if f.name == "pan":
             self.brand = self.last4 = ""
+
+    def _settle(self, current: Field, now: float) -> None:
+        """What a field that has changed means for the others, and for the capture."""
+        if current.name == "pan":
+            self.brand = self.last4 = ""
+            if current.state == COMPLETE:
+                self._describe(current)
+                for f in self.fields:
+                    f.judge_again(self._card_brand())
+        if current.state in (COMPLETE, INVALID):
+            self._ask(now)
+        if max(f.tries for f in self.fields) >= self.rules.tries:
+            self.fail("tries")
+        elif all(f.state == COMPLETE for f in self.fields):
+            self._go("filled")
 
     def _describe(self, pan: Field) -> None:
         """Brand and last four of a complete, valid number, where policy shows them (PCI DSS 3.4.1)."""
         brand = self._card_brand()
         self.brand = brand.name if brand is not None else ""
-        if self.show_last4:
+        if self.route.show_last4:
             with pan.digits.view() as view:
                 self.last4 = bytes(view[-4:]).decode("ascii")
 
     def _current(self) -> Field | None:
         return next((f for f in self.fields if f.state != COMPLETE), None)
 
+    def _seconds(self, current: Field) -> float:
+        return current.kind.seconds or self.rules.field_seconds
+
     def _card_brand(self) -> card.Brand | None:
-        pan = next((f for f in self.fields if f.kind == "pan"), None)
-        if pan is None or not len(pan.digits):
+        pan = next((f for f in self.fields if f.name == "pan"), None)
+        if pan is None:
             return None
         with pan.digits.view() as view:
             return card.brand(view)
 
-    def act(self, action: str, kind: str, now: float) -> None:
+    def _ask(self, now: float) -> None:
+        """The caller is asked for the field that is next."""
+        self.turn += 1
+        current = self._current()
+        if current is not None:
+            self.field_deadline = now + self._seconds(current)
+
+    # Everything else
+
+    def act(self, action: str, name: str, now: float) -> None:
         """An agent's action; one that does not fit the state changes nothing."""
-        if self.ended or self.state == SUBMITTING:
-            return
         if action == "cancel":
-            self.end(CANCELLED, "agent")
+            self._go("cancel", "agent")
+        elif action == "submit":
+            self.submit()
         elif action == "reset" and self.state in (KEYING, READY):
             for f in self.fields:
-                if f.kind == kind:
-                    f.clear()
-                    self.state = KEYING
-                    self.field_deadline = now + self.field_seconds
-                    if kind == "pan":
-                        self.brand = self.last4 = ""
-                    self.dirty = True
-        elif action == "submit" and self.state == READY:
-            self.submit()
+                if f.name == name:
+                    self._forget(f)
+                    self._go("again")
+                    self._ask(now)
+                    self.dirty = self.urgent = True
+
+    def submit(self) -> None:
+        """To the gateway now, if everything is there."""
+        self._go("submit")
+
+    def armed(self, now: float) -> None:
+        """The leg is armed (again): from now on the caller can key."""
+        if self.state == KEYING:
+            self.deadline = max(self.deadline, now + self.rules.field_seconds)
+            self._ask(now)
 
     def interrupt(self, now: float) -> None:
         """Keys may have been lost on the way here: the field that waits for more is keyed again from its start."""
@@ -166,36 +215,70 @@ class Capture:
         if self.state == KEYING and current is not None:
             current.clear()
             current.reason = "interrupted"
-            self.field_deadline = now + self.field_seconds
-            self._settle(current)
+            self._settle(current, now)
+            self._ask(now)
             self.dirty = True
-
-    def submit(self) -> None:
-        """To the gateway now."""
-        self.state, self.dirty = SUBMITTING, True
 
     def tick(self, now: float) -> None:
-        """Time passes: a pause may end a number of open length, and a caller who keys nothing more the capture."""
+        """Time passes: a pause may end a field of open length, and a caller who keys nothing more the capture."""
         current = self._current()
-        if self.state == KEYING and current is not None and now >= self.pause_deadline and current.may_be_whole():
-            current.end(self._card_brand())
-            self.dirty = True
-            self._settle(current)
-        if self.state in (KEYING, READY) and (
-            now >= self.deadline or (self.state == KEYING and now >= self.field_deadline)
-        ):
-            self.end(FAILED, "timeout")
+        if self.state == KEYING and current is not None and now >= self.pause_deadline:
+            self._starred = False
+            if current.may_be_whole(self._card_brand()):
+                current.end(self._card_brand())
+                self.dirty = True
+                self._settle(current, now)
+        if now >= self.deadline or (self.state == KEYING and now >= self.field_deadline):
+            self.fail("timeout")
 
-    def end(self, state: str, reason: str = "", token: str = "") -> None:
-        """End: every digit is wiped, whatever happened."""
-        self.state, self.reason, self.token, self.dirty = state, reason, token, True
+    def fail(self, reason: str) -> None:
+        """Something ends it, unless it is on its way to the gateway."""
+        self._go("fail", reason)
+
+    def answered(self, token: str) -> None:
+        """The gateway has given a token."""
+        if (self.state, "answer") in STATES:
+            self.token = token
+        self._go("answer")
+
+    def refused(self, reason: str) -> None:
+        """The gateway has given none."""
+        self._go("refuse", reason)
+
+    def _go(self, event: str, reason: str = "") -> None:
+        """Follow the table. Every end wipes."""
+        state = STATES.get((self.state, event))
+        if state is None:
+            return
+        self.state, self.reason, self.dirty = state, reason, True
+        self.urgent |= event not in ("filled", "again")
+        if state not in ENDED:
+            return
         self._last_event = -1
         for f in self.fields:
             f.wipe()
         if state != TOKEN:
             self.brand = self.last4 = ""
 
+    def cue(self) -> tuple[tuple[str, ...], bool]:
+        """(what the caller is told now, whether the caller's speech is kept from the agent now)."""
+        if self.state in ENDED:
+            return ({TOKEN: ("done",), FAILED: ("failed",)}.get(self.state, ()) if self.route.prompts else ()), False
+        current = self._current()
+        if self.state != KEYING or current is None:
+            return (), False
+        muted = current.kind.mute and (self.route.speech != "off" or self.route.mute_recording)
+        if current.state == FILLING or not self.route.prompts:
+            return (), muted
+        told = ("invalid",) if current.state == INVALID else ()
+        if muted and self.route.speech == "announced" and not told:
+            told = ("muted",)
+        return (*told, current.name), muted
+
     def snapshot(self) -> m.CaptureState:
         """What may be known."""
-        fields = tuple(m.FieldState(f.kind, f.state, f.received, f.reason) for f in self.fields)
-        return m.CaptureState(self.number, self.state, fields, self.reason, self.token, self.brand, self.last4)
+        fields = tuple(m.FieldState(f.name, f.state, f.received, f.reason) for f in self.fields)
+        speech = self.route.speech if self.route.speech != "off" and self.cue()[1] else "off"
+        return m.CaptureState(
+            self.number, self.state, fields, self.reason, self.token, self.brand, self.last4, speech, self.route.name
+        )

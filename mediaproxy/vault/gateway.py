@@ -1,105 +1,212 @@
-"""The gateway port: fields in, a token out, and nothing kept.
-
-`tokenize` runs in a thread of its own. What an adapter sends it builds in a buffer of fixed size that is wiped; the
-answer is refused where it holds what was keyed.
-"""
+"""The gateway port: a body in, a token out, and nothing kept. What one kind of gateway wants is in `adapters`, one file
+a kind; asking, repeating, giving up and judging the answer is here, the same for all."""
 
 from __future__ import annotations
 
-import re
+import base64
+import threading
 import time
 from collections.abc import Iterable
-from typing import Final, Protocol
+from pathlib import Path
+from typing import Any, Final, Protocol
 
+import msgspec
+
+from mediaproxy.config import GatewayConfig, Reason
 from mediaproxy.errors import GatewayError
-from mediaproxy.vault import card
+from mediaproxy.https import Answer, Client, Exchange, Unanswered, Unsent, Unwanted
+from mediaproxy.vault import screen
+from mediaproxy.vault.body import Part, Values, write
 from mediaproxy.vault.fields import Field
+from mediaproxy.vault.secret import Room
 
 REASONS: Final = (
-    "declined",
-    "invalid-field",
-    "gateway-unavailable",
-    "not-configured",
-    "answer-refused",
-    "test-gateway",
-)
+    "declined", "invalid-field", "gateway-unavailable", "not-configured", "answer-refused", "test-gateway",
+)  # fmt: skip
 """All an agent ever learns of why a token did not come."""
+REFERENCE: Final = "flattone-reference"
+"""The protocol (ALPN) by which the reference token server makes itself known before anything is sent to it; a real
+gateway never does. It says so in a header of every answer as well, for when something stands before it."""
+REFERENCE_HEADER: Final = "Flattone-Reference-Server"
+_PAUSE: Final = 0.1
+"""Seconds before the first repetition; twice as many before each further one."""
+_NOT_TAKEN: Final = (429, 503)
+"""Statuses that say that nothing was done (RFC 6585 section 4, RFC 9110 section 15.6.4)."""
+_LATER: Final = (408, 409, 429)
+"""Refusals that are none of the card's: a timeout, the same key being worked on, too many requests."""
+_LONGEST_TOKEN: Final = 256
 
 
-class Gateway(Protocol):
-    """A tokenization service."""
+class NotTaken(Exception):
+    """This gateway has certainly taken nothing: another one may be asked."""
 
-    def tokenize(self, fields: list[Field], idempotency_key: str) -> str:
-        """Return the token. Raises GatewayError. Wipes every copy it makes of a field."""
+
+class Adapter(Protocol):
+    """One kind of gateway."""
+
+    idempotent: bool
+    """Whether it keeps an idempotency key unless the configuration says otherwise."""
+    idempotency_header: str
+    content_type: str
+
+    def body(self, values: Values) -> list[Part]:
+        """What is sent. Raises GatewayError where the capture lacks something."""
+
+    def clean(self, answer: bytearray, fields: Iterable[Field]) -> None:
+        """Blank what this kind of gateway is known to repeat of what it was sent."""
+
+    def token(self, answer: Any) -> Any:
+        """The token in a parsed answer; LookupError where there is none."""
+
+    def refusal(self, status: int, answer: Any) -> Reason | None:
+        """What a refusal means; None where its status says it all."""
+
+
+def by_status(status: int) -> Reason:
+    """What a status means where nothing else is known."""
+    if status in (400, 422):
+        return "invalid-field"
+    if status == 402:
+        return "declined"
+    return "not-configured" if status in (401, 403, 404, 405, 415) else "gateway-unavailable"
 
 
 class Breaker:
-    """After `limit` failures in a row nothing is sent for `rest` seconds."""
+    """After `limit` failures in a row nothing is sent for `rest` seconds, then one request to see."""
 
     def __init__(self, limit: int = 5, rest: float = 10.0) -> None:
         self._limit, self._rest = limit, rest
         self._failures = 0
-        self._closed_until = 0.0
+        self._open_until = 0.0
+        self._lock = threading.Lock()
 
-    def check(self) -> None:
-        """Raise GatewayError while the gateway rests."""
-        if time.monotonic() < self._closed_until:
-            raise GatewayError("gateway-unavailable")
+    def admits(self) -> bool:
+        """Whether a request may be sent; after a rest that is one, and the next when it has ended or rested too."""
+        with self._lock:
+            now = time.monotonic()
+            if now < self._open_until:
+                return False
+            if self._failures >= self._limit:
+                self._open_until = now + self._rest
+            return True
 
     def succeeded(self) -> None:
-        self._failures = 0
+        with self._lock:
+            self._failures, self._open_until = 0, 0.0
 
     def failed(self) -> None:
-        self._failures += 1
-        if self._failures >= self._limit:
-            self._failures = 0
-            self._closed_until = time.monotonic() + self._rest
+        with self._lock:
+            self._failures += 1
+            if self._failures >= self._limit:
+                self._open_until = time.monotonic() + self._rest
 
 
-_NUMBER = re.compile(rb"(?<![0-9A-Za-z])[0-9](?:[ -]?[0-9]){12,18}(?![0-9A-Za-z])")
+class Gateway:
+    """A tokenization service. expiry: how expiry dates are keyed."""
 
+    def __init__(self, config: GatewayConfig, adapter: Adapter, expiry: str = "MMYY") -> None:
+        self.config = config
+        self._adapter, self._expiry = adapter, expiry
+        self._idempotent = adapter.idempotent if config.idempotent is None else config.idempotent
+        self._client = Client(
+            config.url, config.ca_file, config.client_certificate, config.client_key, config.connect_seconds,
+            () if config.reference_server else (REFERENCE,),
+        )  # fmt: skip
+        self.breaker = Breaker()
 
-def screen(answer: bytes | bytearray, token: str, fields: Iterable[Field]) -> None:
-    """Raise GatewayError where an answer or its token holds what was keyed, or the answer a card number that is not
-    the declared token. Written with separators, reversed or escaped it is the same number."""
-    if b"\\u00" in answer:
-        raise GatewayError("answer-refused")
-    bare, bare_token = _digits(answer), _digits(token.encode())
-    backwards = bytearray(bare)
-    backwards.reverse()
-    try:
-        for keyed in fields:
-            with keyed.digits.view() as digits:
-                if keyed.kind == "pan" and (bare.find(digits) >= 0 or backwards.find(digits) >= 0):
-                    raise GatewayError("answer-refused")
-                if keyed.kind == "cvv" and (_stands_alone(answer, digits) or bare_token == digits):
-                    raise GatewayError("answer-refused")
-    finally:
-        for buffer in (bare, bare_token, backwards):
-            buffer[:] = bytes(len(buffer))
-    for match in _NUMBER.finditer(answer):
-        number = match.group().replace(b" ", b"").replace(b"-", b"")
-        if match.group().decode() != token and card.luhn(number):
+    def body(self, fields: Iterable[Field]) -> Room:
+        """The body for `fields`; the caller closes it. Raises GatewayError."""
+        with Values(fields, self._expiry) as values:
+            return write(self._adapter.body(values))
+
+    def ask(self, body: Room, fields: list[Field], key: str, deadline: float, exchange: Exchange) -> str:
+        """Return the token. Asks again where that is safe. Raises GatewayError, NotTaken."""
+        taken = False
+        for attempt in range(1 + self.config.retries):
+            if attempt:
+                time.sleep(min(_PAUSE * 2 ** (attempt - 1), max(deadline - time.monotonic(), 0.0)))
+            if exchange.aborted or time.monotonic() >= deadline or not self.breaker.admits():
+                break
+            try:
+                answer = self._client.post(self._headers(key), body.view, deadline, exchange)
+            except Unwanted:
+                raise GatewayError("test-gateway") from None
+            except Unsent:
+                self.breaker.failed()
+                continue
+            except Unanswered:
+                self.breaker.failed()
+                taken = True
+                if not self._idempotent:
+                    break
+                continue
+            try:
+                if answer.status < 500 and answer.status not in _LATER:
+                    self.breaker.succeeded()
+                    return self._judge(answer, fields)
+            finally:
+                answer.body[:] = bytes(len(answer.body))
+            self.breaker.failed()
+            taken |= answer.status not in _NOT_TAKEN
+            if taken and not self._idempotent:
+                break
+        if taken:
+            raise GatewayError("gateway-unavailable")
+        raise NotTaken
+
+    def _headers(self, key: str) -> dict[str, str]:
+        """Raises GatewayError where a credential cannot be read."""
+        config = self.config
+        headers = {"Content-Type": self._adapter.content_type, "Accept": "application/json", **config.headers}
+        if self._idempotent:
+            headers[config.idempotency_header or self._adapter.idempotency_header] = key
+        try:
+            if config.bearer_file:
+                headers["Authorization"] = f"Bearer {_secret(config.bearer_file)}"
+            if config.basic_file:
+                headers["Authorization"] = f"Basic {_base64(_secret(config.basic_file))}"
+            return headers | {name: _secret(file) for name, file in config.header_files.items()}
+        except (OSError, UnicodeDecodeError):
+            raise GatewayError("not-configured") from None
+
+    def _judge(self, answer: Answer, fields: list[Field]) -> str:
+        if answer.headers.get(REFERENCE_HEADER) and not self.config.reference_server:
+            raise GatewayError("test-gateway")
+        if not 200 <= answer.status < 300:
+            raise GatewayError(self._refusal(answer, fields))
+        if not answer.whole:
             raise GatewayError("answer-refused")
+        self._adapter.clean(answer.body, fields)
+        screen.keyed(answer.body, fields)
+        try:
+            token = self._adapter.token(msgspec.json.decode(answer.body))
+        except (msgspec.DecodeError, LookupError, TypeError, RecursionError):
+            raise GatewayError("answer-refused") from None
+        if not isinstance(token, str) or not 1 <= len(token) <= _LONGEST_TOKEN or not token.isprintable():
+            raise GatewayError("answer-refused")
+        screen.undeclared(answer.body, token, fields)
+        return token
+
+    def _refusal(self, answer: Answer, fields: list[Field]) -> str:
+        """What a refusal means. Its text is read only where it holds nothing that was keyed."""
+        try:
+            screen.keyed(answer.body, fields)
+            meant = self._adapter.refusal(answer.status, msgspec.json.decode(answer.body) if answer.whole else None)
+        except (GatewayError, msgspec.DecodeError, LookupError, TypeError, RecursionError):
+            meant = None
+        return meant or by_status(answer.status)
 
 
-def _digits(text: bytes | bytearray) -> bytearray:
-    """The digits of `text` and nothing else, in a buffer to wipe."""
-    found, size = bytearray(len(text)), 0
-    for c in text:
-        if 48 <= c <= 57:
-            found[size] = c
-            size += 1
-    del found[size:]
-    return found
+def _secret(file: str) -> str:
+    return Path(file).read_text("ascii").strip()
 
 
-def _stands_alone(answer: bytes | bytearray, digits: memoryview) -> bool:
-    """Whether `digits` is a whole JSON value: as part of a longer word three digits mean nothing."""
-    at = answer.find(digits)
-    while at >= 0:
-        before, after = answer[at - 1 : at], answer[at + len(digits) : at + len(digits) + 1]
-        if before in (b'"', b":", b" ", b"[", b",") and after in (b'"', b",", b"}", b"]", b" ", b"\n", b""):
-            return True
-        at = answer.find(digits, at + 1)
-    return False
+def _base64(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+def at(answer: Any, path: str) -> Any:
+    """What stands at `path`, like `data.0.id`, in a parsed answer. Raises LookupError, TypeError."""
+    for step in path.split("."):
+        answer = answer[int(step)] if isinstance(answer, list) and step.isdecimal() else answer[step]
+    return answer

@@ -1,41 +1,102 @@
-"""A secret of digits: held in one buffer of fixed size, never shown, never copied by accident, wiped."""
+"""Memory for digits: locked, left out of dumps and of children, never shown, never copied by accident, wiped."""
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import mmap
 from typing import Any, Final, NoReturn
 
 CAPACITY: Final = 32
-"""More than any field may hold (19 digits), so that the buffer never grows and never leaves a copy behind."""
+"""More than any field may hold, so that a secret never grows and never leaves a copy behind."""
+_BLOCK: Final = 4096
+_libc = ctypes.CDLL(None)
 
 
 class SecretFull(Exception):
     """More digits than any field takes."""
 
 
-class Secret:
-    """Digits as ASCII in a buffer of its own."""
+class Room:
+    """Octets of a mapping of their own: locked where the system permits (mlock(2)), never dumped, zero in a child."""
 
-    __slots__ = ("_buffer", "_length")
+    __slots__ = ("_map", "locked", "view")
+
+    def __init__(self, size: int) -> None:
+        self._map = mmap.mmap(-1, max(size, 1), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        for advice in (mmap.MADV_DONTDUMP, getattr(mmap, "MADV_WIPEONFORK", 18)):
+            with contextlib.suppress(OSError):  # an old kernel: children and dumps are ruled out in other ways too
+                self._map.madvise(advice)
+        start = ctypes.c_char.from_buffer(self._map)
+        self.locked = _libc.mlock(ctypes.byref(start), ctypes.c_size_t(size)) == 0
+        del start  # or the mapping could not be closed
+        self.view = memoryview(self._map)[:size]
+
+    def wipe(self) -> None:
+        """Blank it."""
+        self.view[:] = bytes(len(self.view))
+
+    def close(self) -> None:
+        """Wipe it and give it back to the system, which blanks it before anyone else gets it."""
+        if not self._map.closed:
+            self.wipe()
+            self.view.release()
+            self._map.close()
+
+
+class _Arena:
+    """Places of CAPACITY octets in rooms that are kept."""
 
     def __init__(self) -> None:
-        self._buffer = bytearray(CAPACITY)
+        self._free: list[memoryview] = []
+        self._rooms: list[Room] = []
+
+    def take(self) -> memoryview:
+        if not self._free:
+            room = Room(_BLOCK)
+            self._rooms.append(room)
+            self._free = [room.view[at : at + CAPACITY] for at in range(0, _BLOCK, CAPACITY)]
+        return self._free.pop()
+
+    def give_back(self, place: memoryview) -> None:
+        place[:] = bytes(CAPACITY)
+        self._free.append(place)
+
+    @property
+    def locked(self) -> bool:
+        return all(room.locked for room in self._rooms)
+
+
+_arena = _Arena()
+
+
+class Secret:
+    """Digits as ASCII. It has a place in locked memory from its first digit to its wiping."""
+
+    __slots__ = ("_length", "_place")
+
+    def __init__(self) -> None:
+        self._place: memoryview | None = None
         self._length = 0
 
     def append(self, digit: int) -> None:
         """Add a digit, 0 to 9. Raises SecretFull."""
         if self._length >= CAPACITY:
             raise SecretFull
-        self._buffer[self._length] = 48 + digit
+        if self._place is None:
+            self._place = _arena.take()
+        self._place[self._length] = 48 + digit
         self._length += 1
 
     def view(self) -> memoryview:
         """The digits in place. Release it before `wipe`, and never make bytes or str of it."""
-        return memoryview(self._buffer)[: self._length]
+        return memoryview(b"") if self._place is None else self._place[: self._length]
 
     def wipe(self) -> None:
         """Blank the digits."""
-        self._buffer[:] = bytes(CAPACITY)
-        self._length = 0
+        if self._place is not None:
+            _arena.give_back(self._place)
+        self._place, self._length = None, 0
 
     def __len__(self) -> int:
         return self._length
@@ -63,4 +124,9 @@ class Secret:
     __hash__ = None  # type: ignore[assignment]
 
     def __del__(self) -> None:
-        self._buffer[:] = bytes(CAPACITY)
+        self.wipe()
+
+
+def locked() -> bool:
+    """Whether all memory for digits is locked."""
+    return _arena.locked

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,21 +12,26 @@ from mediaproxy.ipc import messages as m
 from mediaproxy.ipc.channel import Channel
 from mediaproxy.ipc.key import KeyReceiver
 from mediaproxy.ipc.process import Process
-from mediaproxy.vault.adapters.rest import RestGateway
-from mediaproxy.vault.capture import FAILED, READY, SUBMITTING, TOKEN, Capture
-from mediaproxy.vault.gateway import Gateway
+from mediaproxy.vault import adapters, secret
+from mediaproxy.vault.capture import READY, SUBMITTING, Capture
+from mediaproxy.vault.fields import kinds
+from mediaproxy.vault.submission import Submission
+from mediaproxy.vault.timings import Histogram
 
 GRID = 0.5
 """Seconds between looks at what is told to the agent: the rhythm of keys is not to be read off events."""
+AT_ONCE = 50
+"""Captures looked at before the keys that have come meanwhile are taken."""
 KEEP = 600.0
 """Seconds that an ended capture (which holds no digit) can still be asked for."""
-
-_FAULTS = ("call-ended", "not-armed", "sealed")
-"""What signalling and the agent process may report of a capture: it ends, wiped."""
-
-
 THREADS = 64
 """Captures that may wait for a gateway at once."""
+LAST_ANSWERS = 3.0
+"""Seconds at the end for what is on its way to a gateway."""
+
+_NO_CUE: tuple[int, tuple[str, ...], bool] = (0, (), False)
+_FAULTS = ("call-ended", "not-armed", "sealed")
+"""What signalling and the agent process may report of a capture: it ends, wiped."""
 
 
 class Vault:
@@ -38,15 +42,19 @@ class Vault:
         self._config = process.config
         self._agent = process.channels["agent"]
         self._signalling = process.channels["signalling"]
-        self._gateways: dict[str, Gateway] = {g.name: RestGateway(g) for g in self._config.gateways}
+        self._gateways = adapters.gateways(self._config)
+        self._kinds = kinds(self._config)
         self._routes = {route.name: route for route in self._config.routes}
+        self._templates = {template.name: template for template in self._config.templates}
         self._captures: dict[int, Capture] = {}
-        self._ended: dict[int, float] = {}
+        self._ended: dict[int, tuple[float, m.CaptureState]] = {}
+        """When they ended, and how."""
+        self._cued: dict[int, tuple[int, tuple[str, ...], bool]] = {}
+        """What media has been told of each capture."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._threads = ThreadPoolExecutor(THREADS, "gateway")
-        self._patience = {g.name: 2 * g.timeout_seconds for g in self._config.gateways}
-        """Seconds for a whole answer: a gateway that sends an octet now and then never times out by itself."""
         self._counters = {"captures": 0, "tokens": 0, "failed": 0, "keys": 0, "keys_unclaimed": 0}
+        self._timings = {"key": Histogram(), "gateway": Histogram()}
         self._stop = asyncio.Event()
 
     async def run(self) -> None:
@@ -59,13 +67,18 @@ class Vault:
                 loop.add_reader(channel.fileno(), self._messages, channel)
         self._process.begin()
         while not self._stop.is_set():
-            self._tick(time.monotonic())
+            await self._tick()
             try:
                 await asyncio.wait_for(self._stop.wait(), GRID - time.monotonic() % GRID)
             except TimeoutError:
                 continue
-        for capture in self._captures.values():
-            capture.end(FAILED, "stopped")
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=LAST_ANSWERS)
+        for capture in list(self._captures.values()):
+            capture.fail("stopped")
+            self._tell(capture, time.monotonic())
+            for f in capture.fields:
+                f.wipe()
 
     def _keys(self, receiver: KeyReceiver) -> None:
         while (key := receiver.receive()) is not None:
@@ -75,11 +88,13 @@ class Vault:
                 key.event = 0
                 continue
             self._counters["keys"] += 1
+            now = time.monotonic()
+            self._timings["key"].add(((int(now * 1000) - key.ms) & 0xFFFFFFFF) / 1000)
             try:
-                capture.key(key, time.monotonic())
-                self._submit(capture)
+                capture.key(key, now)
+                self._follow(capture, now)
             except Exception as error:  # a bug ends this capture, wiped
-                capture.end(FAILED, "fault")
+                capture.fail("fault")
                 log.get().error("vault-bug", exc_info=error)
 
     def _messages(self, channel: Channel) -> None:
@@ -94,86 +109,138 @@ class Vault:
             self._begin(message, now)
         elif isinstance(message, m.Act):
             capture = self._captures.get(message.capture)
-            if capture is None:
-                return
-            if message.action == "interrupted":
-                capture.interrupt(now)
-            elif message.action in _FAULTS:
-                if not capture.ended and capture.state != SUBMITTING:  # a token on its way is not thrown away
-                    capture.end(FAILED, message.action)
-            else:
-                capture.act(message.action, message.field, now)
-            self._submit(capture)
+            if capture is not None:
+                self._act(capture, message, now)
+                self._follow(capture, now)
         elif isinstance(message, m.Ping):
-            channel.send(m.Pong(self._counters | {"running": float(len(self._captures) - len(self._ended))}))
+            now_running = {"running": float(len(self._captures)), "memory_locked": float(secret.locked())}
+            timings = {name: histogram.told() for name, histogram in self._timings.items()}
+            channel.send(m.Pong(self._counters | now_running, timings))
         elif isinstance(message, m.Stop):
             self._stop.set()
         elif isinstance(message, m.Hello) and channel is self._agent:
-            for capture in sorted(self._captures.values(), key=lambda c: c.ended):
+            for _, ended in self._ended.values():
+                self._agent.send(ended)
+            for capture in self._captures.values():
                 self._agent.send(capture.snapshot())
         elif isinstance(message, m.Hello) and channel is self._signalling:
-            for capture in self._captures.values():
-                if not capture.ended:  # the calls are lost, nobody can key on
-                    capture.end(FAILED, "call-lost")
+            for capture in list(self._captures.values()):  # the calls are lost, nobody can key on
+                capture.fail("call-lost")
+                self._follow(capture, now)
+
+    def _act(self, capture: Capture, message: m.Act, now: float) -> None:
+        if message.action == "armed":
+            capture.armed(now)
+            policy = capture.route.speech != "off" or capture.route.mute_recording
+            self._cued[capture.number] = -1, (), policy  # an armed leg begins muted where the route mutes at all
+        elif message.action == "interrupted":
+            capture.interrupt(now)
+        elif message.action in _FAULTS:
+            capture.fail(message.action)
+        else:
+            capture.act(message.action, message.field, now)
 
     def _begin(self, message: m.BeginCapture, now: float) -> None:
+        """Nothing is believed but the route's name: which fields and which gateway is this configuration's to say."""
         route = self._routes.get(message.route)
-        if route is None:
+        template = self._templates.get(message.template)
+        if route is None or message.capture in self._captures:
             return
-        capture = Capture.begin(
-            message.capture, message.route, message.fields, route.show_last4,
-            self._config.capture.field_seconds, self._config.capture.total_seconds, now,
-        )  # fmt: skip
+        if template is not None and template.name in route.templates:
+            names, gateway = template.fields, template.gateway or route.gateway
+        else:
+            names, gateway = message.fields, route.gateway
+        allowed = bool(names) and (template is not None or set(names) <= set(route.fields))
+        wanted = [self._kinds[name] for name in names] if allowed else []
+        capture = Capture.begin(message.capture, route, gateway, wanted, self._config.capture, now)
         self._captures[capture.number] = capture
         self._counters["captures"] += 1
+        if gateway not in self._gateways or not wanted:
+            capture.fail("not-configured")
         self._agent.send(capture.snapshot())
-        if route.gateway not in self._gateways:
-            capture.end(FAILED, "not-configured")
+        self._follow(capture, now)
 
-    def _submit(self, capture: Capture) -> None:
+    def _follow(self, capture: Capture, now: float) -> None:
+        """Do what a change of a capture calls for."""
         if capture.state == READY and self._config.capture.auto_submit:
             capture.submit()
+            capture.urgent = False  # it follows from a key
         if capture.state == SUBMITTING and not capture.sent:
             capture.sent = True
             task = asyncio.create_task(self._tokenize(capture))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+        self._cue(capture)
+        if capture.urgent:
+            self._tell(capture, now)
+
+    def _cue(self, capture: Capture) -> None:
+        """Tell media what the caller is to hear now, and whether the caller may be heard."""
+        play, muted = capture.cue()
+        wanted, before = (capture.turn, play, muted), self._cued.get(capture.number, _NO_CUE)
+        quiet = before[1:] == wanted[1:] == _NO_CUE[1:]
+        if wanted != before and not quiet and self._signalling.send(m.Cue(capture.number, play, muted)):
+            self._cued[capture.number] = wanted
 
     async def _tokenize(self, capture: Capture) -> None:
-        gateway = self._gateways[self._routes[capture.route].gateway]
-        key = secrets.token_urlsafe(18)
+        began = time.monotonic()
         try:
-            work = asyncio.get_running_loop().run_in_executor(self._threads, gateway.tokenize, capture.fields, key)
-            token = await asyncio.wait_for(work, self._patience[self._routes[capture.route].gateway])
-        except (GatewayError, TimeoutError) as error:
-            reason = error.reason if isinstance(error, GatewayError) else "gateway-unavailable"
-            capture.end(FAILED, reason)
-            self._counters["failed"] += 1
-            log.get().warning("tokenization-failed", reason=reason, gateway=self._routes[capture.route].gateway)
+            token = await self._ask(capture)
+        except GatewayError as error:
+            capture.refused(error.reason)
+            log.get().warning("tokenization-failed", reason=error.reason, gateway=capture.gateway)
         except Exception as error:  # a bug must not keep the digits alive
-            capture.end(FAILED, "gateway-unavailable")
-            self._counters["failed"] += 1
+            capture.refused("gateway-unavailable")
             log.get().error("tokenization-failed", exc_info=error)
         else:
-            if not capture.ended:
-                self._counters["tokens"] += 1
-                capture.end(TOKEN, token=token)
+            capture.answered(token)
+            self._counters["tokens"] += 1
+        now = time.monotonic()
+        self._timings["gateway"].add(now - began)
+        self._follow(capture, now)
 
-    def _tick(self, now: float) -> None:
-        for capture in list(self._captures.values()):
-            capture.tick(now)
-            self._submit(capture)
-            if capture.dirty:
-                self._tell(capture, now)
-        for number in [n for n, when in self._ended.items() if now - when > KEEP]:
-            del self._captures[number], self._ended[number]
+    async def _ask(self, capture: Capture) -> str:
+        """The token. Raises GatewayError."""
+        first = self._gateways[capture.gateway]
+        ways = [first, *([self._gateways[first.config.standby]] if first.config.standby else [])]
+        submission = Submission(ways, capture.fields)
+        work = asyncio.get_running_loop().run_in_executor(self._threads, submission.run)
+        work.add_done_callback(lambda _: submission.close())
+        try:
+            return await asyncio.wait_for(asyncio.shield(work), submission.seconds + 0.5)
+        except TimeoutError:  # a server that sends an octet now and then never times out by itself
+            submission.abort()
+            work.add_done_callback(lambda done: done.exception())
+            raise GatewayError("gateway-unavailable") from None
+
+    async def _tick(self) -> None:
+        """Time passes for every capture; what has changed since the last time is told."""
+        for i, capture in enumerate(list(self._captures.values())):
+            now = time.monotonic()
+            try:
+                capture.tick(now)
+                self._follow(capture, now)
+                if capture.dirty:
+                    self._tell(capture, now)
+            except Exception as error:  # a bug ends this capture, wiped
+                capture.fail("fault")
+                log.get().error("vault-bug", exc_info=error)
+            if i % AT_ONCE == AT_ONCE - 1:
+                await asyncio.sleep(0)
+        now = time.monotonic()
+        while self._ended and now - next(iter(self._ended.values()))[0] > KEEP:
+            del self._ended[next(iter(self._ended))]
 
     def _tell(self, capture: Capture, now: float) -> None:
-        capture.dirty = not self._agent.send(capture.snapshot())
-        if capture.ended and capture.number not in self._ended:
-            if self._signalling.send(m.CaptureEnded(capture.number)):
-                self._ended[capture.number] = now
-                name = f"{capture.number:016x}"
-                log.get().info("capture-ended", capture=name, state=capture.state, reason=capture.reason)
-            else:
-                capture.dirty = True
+        state = capture.snapshot()
+        capture.dirty = capture.urgent = not self._agent.send(state)
+        if not capture.ended or capture.number not in self._captures or capture.dirty:
+            return
+        if not self._signalling.send(m.CaptureEnded(capture.number)):
+            capture.dirty = True
+            return
+        del self._captures[capture.number]
+        self._cued.pop(capture.number, None)
+        self._ended[capture.number] = now, state
+        self._counters["failed"] += state.state == "failed"
+        log.get().info("capture-ended", capture=f"{capture.number:016x}", state=state.state, reason=state.reason)

@@ -3,16 +3,19 @@
 import copy
 import pickle
 import time
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mediaproxy.config import CaptureConfig, Config, FieldConfig, RouteConfig, SideConfig
 from mediaproxy.ipc import channel
 from mediaproxy.ipc import messages as m
 from mediaproxy.ipc.key import EVENT, INBAND, INFO, Key
 from mediaproxy.vault import card
 from mediaproxy.vault.capture import CANCELLED, FAILED, KEYING, READY, SUBMITTING, TOKEN, Capture
+from mediaproxy.vault.fields import kinds
 from mediaproxy.vault.secret import CAPACITY, Secret, SecretFull
 from mediaproxy.vault.service import Vault
 
@@ -20,8 +23,20 @@ CODES = "0123456789*#ABCD"
 YEAR = f"{(time.gmtime().tm_year + 2) % 100:02d}"
 
 
-def begin(*kinds: str, last4: bool = True) -> Capture:
-    return Capture.begin(7, "in", kinds or ("pan", "expiry", "cvv"), last4, 60.0, 240.0, 0.0)
+SIDE = SideConfig(sip_listen="127.0.0.1:5060", rtp_address="127.0.0.1")
+OTHERS = (
+    FieldConfig(name="sort-code", least=6, most=6),
+    FieldConfig(name="account", least=6, most=10, seconds=90, mute=True),
+    FieldConfig(name="reference", least=8, most=8, check="luhn"),
+    FieldConfig(name="iban-digits", least=10, most=24, check="mod97"),
+)
+
+
+def begin(*names: str, rules: CaptureConfig | None = None, **route: Any) -> Capture:
+    rules = rules or CaptureConfig()
+    config = Config(trunk=SIDE, agent=SIDE, peers=(), routes=(), fields=OTHERS, capture=rules)
+    wanted = [kinds(config)[name] for name in names or ("pan", "expiry", "cvv")]
+    return Capture.begin(7, RouteConfig(name="in", origin="a", target="b", **route), "g", wanted, rules, 0.0)
 
 
 def press(capture: Capture, keys: str, source: int = EVENT, at: int = 0) -> None:
@@ -54,7 +69,7 @@ def test_fields_end_at_their_brands_length(pan: str, cvv: str, brand: str) -> No
     assert [f.received for f in capture.fields] == [len(pan), 4, len(cvv)]
 
 
-@pytest.mark.parametrize("pan", ["6200000000000005", "6200000000000000018", "6759649826438453"])
+@pytest.mark.parametrize("pan", ["6200000000000005", "6200000000000000018", "6759649826438453", "9792000000000003"])
 def test_a_number_of_open_length_ends_with_pound_or_a_pause(pan: str) -> None:
     for ending in ("#", "pause"):
         capture = begin("pan", "cvv")
@@ -154,23 +169,29 @@ def test_a_true_repetition_counts_twice() -> None:
 
 
 def test_a_flood_of_digits_stays_bounded() -> None:
-    capture = begin("pan")
+    capture = begin("pan", rules=CaptureConfig(tries=100))
     press(capture, "9" * 500)
     assert capture.state == KEYING
     assert capture.fields[0].received <= 19
+    capture = begin("pan")
+    press(capture, "9" * 500)
+    assert (capture.state, capture.reason) == (FAILED, "tries")
 
 
 def test_an_ended_capture_is_wiped() -> None:
     for end in ("cancel", "timeout", "token"):
         capture = begin()
         press(capture, "4111111111111111" + "12")
-        buffers = [f.digits._buffer for f in capture.fields]
+        buffers = [place for f in capture.fields if (place := f.digits._place) is not None]
+        assert len(buffers) == 2
         if end == "cancel":
             capture.act("cancel", "", 2.0)
         elif end == "timeout":
             capture.tick(100.0)
         else:
-            capture.end(TOKEN, token="tok")
+            press(capture, YEAR + "737", at=9000)
+            capture.submit()
+            capture.answered("tok")
         assert capture.state == {"cancel": CANCELLED, "timeout": FAILED, "token": TOKEN}[end]
         assert all(buffer == bytes(CAPACITY) for buffer in buffers)
         press(capture, "4111")
@@ -196,6 +217,8 @@ def test_a_token_on_its_way_is_not_thrown_away_by_the_calls_end() -> None:
     press(capture, "4111111111111111" + "12" + YEAR + "737")
     capture.submit()
     capture.sent = True
+    capture.urgent = False
+    vault._cued, vault._signalling = {}, None  # type: ignore[assignment]
     vault._captures, vault._ended = {7: capture}, {}
     near, far = channel.pair()
     with near, far:
@@ -205,7 +228,7 @@ def test_a_token_on_its_way_is_not_thrown_away_by_the_calls_end() -> None:
 
 
 def test_policy_may_hide_the_last_four() -> None:
-    capture = begin("pan", last4=False)
+    capture = begin("pan", show_last4=False)
     press(capture, "4111111111111111")
     assert (capture.brand, capture.last4) == ("visa", "")
 
@@ -244,12 +267,132 @@ def test_a_secret_is_not_shown_copied_or_kept() -> None:
     with pytest.raises(TypeError):
         hash(secret)
     assert "event" not in repr(Key(1, 2, 3, 0))
-    buffer = secret._buffer
+    buffer = secret._place
+    assert buffer is not None
     secret.wipe()
     assert buffer == bytes(CAPACITY)
     for _ in range(CAPACITY):
         secret.append(1)
     with pytest.raises(SecretFull):
         secret.append(1)
+    buffer = secret._place
     del secret
     assert buffer == bytes(CAPACITY)
+
+
+@pytest.mark.parametrize(
+    ("form", "keys", "reason"),
+    [
+        ("MMYY", "12" + YEAR, ""),
+        ("YYMM", YEAR + "12", ""),
+        ("MMYYYY", "1220" + YEAR, ""),
+        ("MMYYYY", "121999", "expired"),
+        ("MMYY", "1299", "expired"),
+        ("YYMM", YEAR + "13", "month"),
+    ],
+)
+def test_expiry_dates_are_keyed_as_policy_says(form: Any, keys: str, reason: str) -> None:
+    capture = begin("expiry", rules=CaptureConfig(expiry=form))
+    press(capture, keys)
+    assert (capture.fields[0].state, capture.fields[0].reason) == ("invalid" if reason else "complete", reason)
+
+
+def test_other_fields_are_checked_as_configured() -> None:
+    capture = begin("sort-code", "account", "reference", "iban-digits")
+    press(capture, "401276")
+    assert states(capture)[0] == "complete"
+    press(capture, "12345#")
+    assert (states(capture)[1], capture.fields[1].reason) == ("invalid", "length")
+    press(capture, "1234567#")
+    press(capture, "12345675")
+    assert (states(capture)[2], capture.fields[2].reason) == ("invalid", "check-digit")
+    press(capture, "12345674")
+    digits = 123456789012
+    press(capture, f"{digits}{98 - digits * 100 % 97:02d}#")
+    assert capture.state == READY
+
+
+def test_two_stars_begin_the_capture_anew_and_two_stars_apart_do_not() -> None:
+    capture = begin()
+    press(capture, "4111111111111111" + "12")
+    press(capture, "**", at=9000)
+    assert states(capture) == ["waiting"] * 3
+    assert capture.last4 == ""
+    press(capture, "4111111111111111" + "12*", at=12_000)
+    capture.tick(5.0)  # a rest
+    press(capture, "12" + YEAR + "*", at=30_000)
+    assert states(capture)[0] == "complete"
+    press(capture, "12*13*", at=60_000)
+    assert states(capture)[0] == "complete"
+
+
+def test_a_security_code_is_as_long_as_the_brands_in_whatever_order_they_come() -> None:
+    for pan, cvv in (("378282246310005", "1234"), ("4111111111111111", "123")):
+        capture = begin("cvv", "pan")
+        press(capture, cvv + ("#" if len(cvv) == 3 else ""))
+        press(capture, pan, at=9000)
+        assert capture.state == READY
+        capture = begin("cvv", "pan")
+        press(capture, {3: "1234", 4: "123#"}[len(cvv)])
+        press(capture, pan, at=9000)
+        assert (states(capture), capture.fields[0].reason) == (["invalid", "complete"], "length")
+
+
+def test_after_too_many_tries_the_capture_fails() -> None:
+    capture = begin("pan", rules=CaptureConfig(tries=3))
+    for i in range(3):
+        assert capture.state == KEYING
+        press(capture, "4111111111111112", at=9000 * i)
+    assert (capture.state, capture.reason) == (FAILED, "tries")
+
+
+def test_long_card_numbers_are_taken_where_configured() -> None:
+    pan = "4000000000000000030"
+    assert card.luhn(pan.encode())
+    assert not card.luhn(pan[:16].encode())
+    capture = begin("pan")
+    press(capture, pan[:16])
+    assert states(capture) == ["invalid"]
+    capture = begin("pan", rules=CaptureConfig(long_cards=True))
+    press(capture, pan)
+    assert capture.state == READY
+    capture = begin("pan", rules=CaptureConfig(long_cards=True))
+    press(capture, "4111111111111111#")
+    assert capture.state == READY
+
+
+def test_a_field_has_its_own_time_and_the_capture_one_for_all() -> None:
+    capture = begin("sort-code", "account")
+    press(capture, "401276")  # at 1.0
+    capture.tick(70.0)
+    assert capture.state == KEYING  # the account has 90 s
+    capture.tick(92.0)
+    assert (capture.state, capture.reason) == (FAILED, "timeout")
+    capture = begin()
+    for second in range(0, 280, 30):
+        capture.armed(second) if second == 0 else capture.key(Key(7, second * 1000, 10, EVENT), float(second))
+        capture.tick(float(second))
+    assert (capture.state, capture.reason) == (FAILED, "timeout")
+
+
+def test_the_caller_is_told_what_to_key_and_speech_is_muted_for_what_must_not_be_read_aloud() -> None:
+    capture = begin(speech="announced", prompts="en")
+    assert capture.cue() == (("muted", "pan"), True)
+    press(capture, "4")
+    assert capture.cue() == ((), True)
+    assert capture.snapshot().speech == "announced"
+    press(capture, "111111111111112", at=9000)
+    assert capture.cue() == (("invalid", "pan"), True)
+    press(capture, "4111111111111111", at=20_000)
+    assert capture.cue() == (("expiry",), False)
+    assert capture.snapshot().speech == "off"
+    press(capture, "12" + YEAR, at=40_000)
+    assert capture.cue() == (("muted", "cvv"), True)
+    press(capture, "737", at=50_000)
+    assert capture.cue() == ((), False)
+    capture.submit()
+    capture.answered("tok")
+    assert capture.cue() == (("done",), False)
+    assert begin("sort-code", "account", speech="muted").cue() == ((), False)
+    assert begin("account", speech="muted").cue() == ((), True)
+    assert begin("pan").cue() == ((), False)

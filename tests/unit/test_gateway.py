@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.server
 import json
 import ssl
 import subprocess
@@ -12,27 +11,54 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
+import msgspec
 import pytest
 
-from mediaproxy.config import GatewayConfig
+from mediaproxy.config import Config, FieldConfig, GatewayConfig, SideConfig
 from mediaproxy.demo import certificates
 from mediaproxy.errors import GatewayError
-from mediaproxy.vault.adapters.rest import RestGateway, render
-from mediaproxy.vault.fields import Field
-from mediaproxy.vault.gateway import Breaker
+from mediaproxy.https import Exchange
+from mediaproxy.vault import adapters
+from mediaproxy.vault.fields import Field, kinds
+from mediaproxy.vault.gateway import Breaker, Gateway
+from mediaproxy.vault.submission import Submission
+from tests.fixtures import gateways as fixture
 
 PAN, CVV = "4111111111111111", "947"
 
 
-def keyed(pan: str = PAN) -> list[Field]:
+SIDE = SideConfig(sip_listen="127.0.0.1:5060", rtp_address="127.0.0.1")
+YEAR = time.gmtime().tm_year + 2
+SORT_CODE = FieldConfig(name="sort-code", least=6, most=6)
+
+
+def keyed(pan: str = PAN, **others: str) -> list[Field]:
+    known = kinds(Config(trunk=SIDE, agent=SIDE, peers=(), routes=(), fields=(SORT_CODE,)))
     fields = []
-    for kind, digits in (("pan", pan), ("expiry", f"12{(time.gmtime().tm_year + 2) % 100}"), ("cvv", CVV)):
-        made = Field(kind)
-        for digit in digits:
-            made.digits.append(int(digit))
-        fields.append(made)
+    wanted = {"pan": pan, "expiry": f"03{YEAR % 100}", "cvv": CVV} | others
+    for name, digits in wanted.items():
+        if digits:
+            made = Field(known[name.replace("_", "-")])
+            for digit in digits:
+                made.digits.append(int(digit))
+            fields.append(made)
     return fields
+
+
+def gateways(*configs: GatewayConfig) -> list[Gateway]:
+    found = adapters.gateways(Config(trunk=SIDE, agent=SIDE, peers=(), routes=(), gateways=configs))
+    return [found[config.name] for config in configs]
+
+
+def tokenize(config: GatewayConfig, fields: list[Field] | None = None, *standby: GatewayConfig) -> str:
+    """What the vault does with a complete capture."""
+    submission = Submission(gateways(config, *standby), keyed() if fields is None else fields)
+    try:
+        return submission.run()
+    finally:
+        submission.close()
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +71,13 @@ def bearer(tmp_path: Path) -> Path:
     path = tmp_path / "bearer"
     path.write_text("s3cret")
     return path
+
+
+def trusting(reference: dict[str, Any]) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=reference["ca_file"])
+    if "client_certificate" in reference:
+        context.load_cert_chain(reference["client_certificate"], reference["client_key"])
+    return context
 
 
 @pytest.fixture(params=["bearer", "certificate"])
@@ -71,22 +104,29 @@ def reference(request: pytest.FixtureRequest, pem: tuple[Path, Path, Path], bear
 
 
 def test_a_card_becomes_a_token_once_a_key(reference: dict[str, Any]) -> None:
-    gateway = RestGateway(GatewayConfig(**reference, reference_server=True))
-    first = gateway.tokenize(keyed(), "key-1")
+    (gateway,) = gateways(GatewayConfig(**reference, reference_server=True))
+
+    def ask(key: str) -> str:
+        fields = keyed()
+        return gateway.ask(gateway.body(fields), fields, key, time.monotonic() + 5, Exchange())
+
+    first = ask("key-a")
     assert first.startswith("tok_")
-    assert gateway.tokenize(keyed(), "key-1") == first
-    assert gateway.tokenize(keyed(), "key-2") != first
+    assert ask("key-a") == first
+    assert ask("key-b") != first
 
 
 def test_the_reference_server_is_refused_without_the_setting(reference: dict[str, Any]) -> None:
     with pytest.raises(GatewayError) as caught:
-        RestGateway(GatewayConfig(**reference)).tokenize(keyed(), "key-1")
+        tokenize(GatewayConfig(**reference))
     assert caught.value.reason == "test-gateway"
+    with urlopen(reference["url"], context=trusting(reference)) as answer:  # it was known before anything was sent
+        assert json.loads(answer.read()) == {"issued": 0, "asked": 0}
 
 
 def test_only_test_cards_are_taken(reference: dict[str, Any]) -> None:
     with pytest.raises(GatewayError) as caught:
-        RestGateway(GatewayConfig(**reference, reference_server=True)).tokenize(keyed("4532015112830366"), "key-1")
+        tokenize(GatewayConfig(**reference, reference_server=True), keyed("4532015112830366"))
     assert caught.value.reason == "invalid-field"
 
 
@@ -96,142 +136,355 @@ def test_nobody_without_credentials_is_served(reference: dict[str, Any], tmp_pat
         "bearer_file": str(tmp_path / "other")
     }
     with pytest.raises(GatewayError) as caught:
-        RestGateway(GatewayConfig(**stranger, reference_server=True)).tokenize(keyed(), "key-1")
+        tokenize(GatewayConfig(**stranger, reference_server=True))
     assert caught.value.reason in ("not-configured", "gateway-unavailable")
 
 
-class Faulty(http.server.BaseHTTPRequestHandler):
-    """Answers as its path says."""
-
-    protocol_version = "HTTP/1.1"
-    bodies: list[bytes] = []
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.bodies.append(body)
-        fault = self.path.strip("/")
-        if fault == "slow":
-            time.sleep(3)
-        if fault == "reset":
-            self.connection.close()
-            return
-        status = {"500": 500, "402": 402, "401": 401, "422": 422, "redirect": 302}.get(fault, 200)
-        answers = {
-            "drip": b'{"token":"tok_123456"}',
-            "garbage": b"<html>",
-            "huge": b'{"token":"' + b"x" * 200_000 + b'"}',
-            "echo": json.dumps({"token": "tok_1", "sent": json.loads(body)}).encode(),
-            "pan-as-token": json.dumps({"token": PAN}).encode(),
-            "cvv": json.dumps({"token": "tok_1", "cvv": CVV}).encode(),
-            "other-pan": json.dumps({"token": "tok_1", "card": "5555 5555 5555 4444"}).encode(),
-            "dashes": json.dumps({"token": "-".join(PAN[i : i + 4] for i in range(0, 16, 4))}).encode(),
-            "dots": json.dumps({"token": "tok_" + ".".join(PAN[i : i + 4] for i in range(0, 16, 4))}).encode(),
-            "reversed": json.dumps({"token": PAN[::-1]}).encode(),
-            "escaped": b'{"token":"' + "".join(f"\\u{ord(c):04x}" for c in PAN).encode() + b'"}',
-            "cvv-as-token": json.dumps({"token": f"t-{CVV}"}).encode(),
-            "no-token": b'{"id": 5}',
-            "empty-token": b'{"token": ""}',
-            "luhn-token": b'{"token": "4242424242424242"}',
-        }
-        data = answers.get(fault, b'{"token":"tok_947x1"}')
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(data)))
-        self.send_header("Location", "https://127.0.0.1:1/")
-        self.end_headers()
-        for i in range(len(data) if fault == "drip" else 0):
-            try:
-                self.wfile.write(data[i : i + 1])
-            except OSError:
-                return
-            time.sleep(0.4)
-        if fault != "drip":
-            self.wfile.write(data)
-
-    def log_message(self, *_: Any) -> None:
-        return
+TOKEN = {"token": "tok_947x1"}
 
 
-@pytest.fixture(scope="module")
-def faulty(pem: tuple[Path, Path, Path]) -> Iterator[str]:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(pem[1], pem[2])
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Faulty)
-    server.daemon_threads = True
-    server.block_on_close = False
-    server.handle_error = lambda *_: None  # type: ignore[method-assign]
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"https://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+@pytest.fixture
+def faulty(pem: tuple[Path, Path, Path]) -> Iterator[fixture.Server]:
+    with fixture.server(pem) as running:
+        yield running
+
+
+@pytest.fixture
+def config(faulty: fixture.Server, pem: tuple[Path, Path, Path], bearer: Path) -> GatewayConfig:
+    return GatewayConfig(
+        name="g", url=f"{faulty.url}/v1/tokens", ca_file=str(pem[0]), bearer_file=str(bearer), timeout_seconds=2
+    )
+
+
+def change(config: GatewayConfig, **what: Any) -> GatewayConfig:
+    return msgspec.structs.replace(config, **what)
+
+
+def refused(config: GatewayConfig, *standby: GatewayConfig, fields: list[Field] | None = None) -> str:
+    """The reason for which no token came."""
+    with pytest.raises(GatewayError) as caught:
+        tokenize(config, fields, *standby)
+    assert PAN not in repr(caught.value)
+    return caught.value.reason
+
+
+ANSWERS: dict[str, tuple[Any, str]] = {
+    "reset": (None, "gateway-unavailable"),
+    "500": ((500, {}), "gateway-unavailable"),
+    "503": ((503, {}), "gateway-unavailable"),
+    "429": ((429, {}), "gateway-unavailable"),
+    "409": ((409, {}), "gateway-unavailable"),
+    "redirect": ((302, {}), "gateway-unavailable"),
+    "402": ((402, {}), "declined"),
+    "401": ((401, {}), "not-configured"),
+    "422": ((422, {}), "invalid-field"),
+    "422 that echoes": (lambda request: (422, request.body.encode()), "invalid-field"),
+    "garbage": ((200, b"<html>"), "answer-refused"),
+    "nothing": ((200, b""), "answer-refused"),
+    "huge": ((200, b'{"token":"' + b"x" * 200_000 + b'"}'), "answer-refused"),
+    "deep": ((200, b"[" * 60_000), "answer-refused"),
+    "echo": (lambda request: (200, {"token": "tok_1", "sent": request.json}), "answer-refused"),
+    "pan as token": ((200, {"token": PAN}), "answer-refused"),
+    "cvv": ((200, {"token": "tok_1", "cvv": CVV}), "answer-refused"),
+    "cvv as number": ((200, {"token": "tok_1", "cvv": int(CVV)}), "answer-refused"),
+    "other pan": ((200, {"token": "tok_1", "card": "5555 5555 5555 4444"}), "answer-refused"),
+    "other pan of 12": ((200, {"token": "tok_1", "card": "676770123450"}), "answer-refused"),
+    "dashes": ((200, {"token": "-".join(PAN[i : i + 4] for i in range(0, 16, 4))}), "answer-refused"),
+    "dots": ((200, {"token": "tok_" + ".".join(PAN[i : i + 4] for i in range(0, 16, 4))}), "answer-refused"),
+    "backwards": ((200, {"token": PAN[::-1]}), "answer-refused"),
+    "escaped": ((200, b'{"token":"' + "".join(f"\\u{ord(c):04x}" for c in PAN).encode() + b'"}'), "answer-refused"),
+    "cvv as token": ((200, {"token": f"t-{CVV}"}), "answer-refused"),
+    "no token": ((200, {"id": 5}), "answer-refused"),
+    "a list": ((200, [1]), "answer-refused"),
+    "number as token": ((200, {"token": 5}), "answer-refused"),
+    "empty token": ((200, {"token": ""}), "answer-refused"),
+    "long token": ((200, {"token": "t" * 300}), "answer-refused"),
+    "token of two lines": ((200, {"token": "a\nb"}), "answer-refused"),
+}
+
+
+@pytest.mark.parametrize("name", list(ANSWERS))
+def test_every_fault_has_a_reason_and_nothing_is_kept(faulty: fixture.Server, config: GatewayConfig, name: str) -> None:
+    answer, reason = ANSWERS[name]
+    faulty.answers = [answer]
+    assert refused(config) == reason
+    assert len(faulty.requests) == (2 if reason == "gateway-unavailable" and name != "redirect" else 1)
+
+
+@pytest.mark.parametrize("kind", ["pause", "drip"])
+def test_a_slow_gateway_costs_no_more_than_its_time(faulty: fixture.Server, config: GatewayConfig, kind: str) -> None:
+    faulty.answers = [(200, TOKEN)]
+    faulty.pause, faulty.drip = (5.0, 0.0) if kind == "pause" else (0.0, 0.3)
+    began = time.monotonic()
+    assert refused(change(config, timeout_seconds=1)) == "gateway-unavailable"
+    assert time.monotonic() - began < 2.5
+
+
+def test_whoever_waits_no_longer_can_end_it(faulty: fixture.Server, config: GatewayConfig) -> None:
+    faulty.answers = [(200, TOKEN)]
+    faulty.pause = 20.0
+    submission = Submission(gateways(change(config, timeout_seconds=20)), keyed())
+    threading.Timer(0.5, submission.abort).start()
+    began = time.monotonic()
+    with pytest.raises(GatewayError):
+        submission.run()
+    assert time.monotonic() - began < 5
+    submission.close()
+
+
+@pytest.mark.parametrize("token", ["tok_947x1", "4242424242424242"])
+def test_a_token_may_look_like_a_card_and_hold_three_digits_by_chance(
+    faulty: fixture.Server, config: GatewayConfig, token: str
+) -> None:
+    faulty.answers = [(200, {"token": token})]
+    assert tokenize(config) == token
+    assert faulty.requests[-1].json == {"pan": PAN, "expiry": f"03{YEAR % 100}", "cvv": CVV}
+
+
+def test_a_certificate_of_nobody_we_know_is_refused(faulty: fixture.Server, config: GatewayConfig) -> None:
+    faulty.answers = [(200, TOKEN)]
+    assert refused(change(config, ca_file="")) == "gateway-unavailable"
+    assert refused(change(config, url=faulty.url.replace("127.0.0.1", "127.0.0.2"))) == "gateway-unavailable"
+    assert faulty.requests == []
+
+
+def test_a_client_certificate_is_shown(pem: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    with fixture.server(pem, clients=True) as running:
+        running.answers = [(200, TOKEN)]
+        mine = {"client_certificate": str(pem[1]), "client_key": str(pem[2])}
+        config = GatewayConfig(name="g", url=running.url, ca_file=str(pem[0]), timeout_seconds=2, **mine)
+        assert tokenize(config) == "tok_947x1"
+        assert refused(change(config, client_certificate="", client_key="")) == "gateway-unavailable"
+        assert len(running.requests) == 1
+
+
+# Repeating
+
+
+def test_what_failed_is_asked_again_with_the_same_key(faulty: fixture.Server, config: GatewayConfig) -> None:
+    faulty.answers = [(500, {}), None, (200, TOKEN)]
+    assert tokenize(change(config, retries=3)) == "tok_947x1"
+    keys = {request.headers["idempotency-key"] for request in faulty.requests}
+    assert len(faulty.requests) == 3
+    assert len(keys) == 1
+    assert not any(c.isdigit() for c in keys.pop())
+
+
+@pytest.mark.parametrize(("answer", "times"), [((500, {}), 1), (None, 1), ((503, {}), 2), ((429, {}), 2)])
+def test_without_idempotency_nothing_that_may_have_been_taken_is_asked_again(
+    faulty: fixture.Server, config: GatewayConfig, answer: Any, times: int
+) -> None:
+    faulty.answers = [answer]
+    assert refused(change(config, idempotent=False)) == "gateway-unavailable"
+    assert len(faulty.requests) == times
+    assert "idempotency-key" not in faulty.requests[0].headers
+
+
+@pytest.mark.parametrize("how", ["nobody", "503", "breaker", "certificate"])
+def test_the_standby_is_asked_where_the_first_took_nothing(
+    faulty: fixture.Server, config: GatewayConfig, pem: tuple[Path, Path, Path], how: str
+) -> None:
+    with fixture.server(pem) as first:
+        first.answers = [(503, {})]
+        faulty.answers = [(200, TOKEN)]
+        url = {"nobody": "https://127.0.0.1:1"}.get(how, first.url)
+        primary = change(
+            config, name="first", url=url, standby="g", ca_file="" if how == "certificate" else str(pem[0])
+        )
+        ways = gateways(primary, config)
+        if how == "breaker":
+            for _ in range(5):
+                ways[0].breaker.failed()
+        submission = Submission(ways, keyed())
+        assert submission.run() == "tok_947x1"
+        submission.close()
+        assert len(first.requests) == (2 if how == "503" else 0)
+
+
+def test_the_standby_is_not_asked_where_the_first_may_have_taken_it(
+    faulty: fixture.Server, config: GatewayConfig, pem: tuple[Path, Path, Path]
+) -> None:
+    with fixture.server(pem) as first:
+        for answer, reason in (
+            ((500, {}), "gateway-unavailable"),
+            (None, "gateway-unavailable"),
+            ((402, {}), "declined"),
+        ):
+            first.answers = [answer]
+            assert refused(change(config, name="first", url=first.url, standby="g"), config) == reason
+        assert faulty.requests == []
+
+
+def test_after_many_failures_the_gateway_rests_and_then_one_request_looks() -> None:
+    breaker = Breaker(3, 0.2)
+    for _ in range(3):
+        assert breaker.admits()
+        breaker.failed()
+    assert not breaker.admits()
+    time.sleep(0.25)
+    assert [breaker.admits() for _ in range(3)] == [True, False, False]
+    breaker.succeeded()
+    assert breaker.admits()
+
+
+def test_the_body_is_wiped_and_given_back() -> None:
+    (gateway,) = gateways(GatewayConfig(name="g", url="https://127.0.0.1:1"))
+    body = gateway.body(keyed())
+    assert json.loads(bytes(body.view))["pan"] == PAN
+    body.wipe()
+    assert bytes(body.view) == bytes(len(body.view))
+    body.close()
+    with pytest.raises(ValueError, match="released"):
+        bytes(body.view)
+
+
+# Kinds
+
+
+def test_a_body_is_made_by_configuration_as_json(faulty: fixture.Server, config: GatewayConfig, tmp_path: Path) -> None:
+    faulty.answers = [(201, {"data": [{"id": "tok_abc"}]})]
+    (tmp_path / "key").write_text("k3y\n")
+    (tmp_path / "basic").write_text("user:word\n")
+    shape = {
+        "merchant": 17, "live": True, "none": None,
+        "card": {"no": "{pan}", "exp": "{expiry.month}/{expiry.yy}", "m": "int:{expiry.month}", "y": "int:{expiry.year}"},
+        "secret": {"cvv": "{cvv}"}, "bank": ["{sort-code}"], "say": 'a "quote"',
+    }  # fmt: skip
+    config = change(
+        config, body=shape, token="data.0.id", headers={"X-Version": "2"}, header_files={"X-Key": str(tmp_path / "key")},
+        bearer_file="", basic_file=str(tmp_path / "basic"),
+    )  # fmt: skip
+    assert tokenize(config) == "tok_abc"
+    assert faulty.requests[-1].json == {
+        "merchant": 17, "live": True, "none": None, "secret": {"cvv": CVV}, "say": 'a "quote"',
+        "card": {"no": PAN, "exp": f"03/{YEAR % 100}", "m": 3, "y": YEAR},
+    }  # fmt: skip
+    sent = faulty.requests[-1].headers
+    assert (sent["x-version"], sent["x-key"], sent["authorization"]) == ("2", "k3y", "Basic dXNlcjp3b3Jk")
+    assert tokenize(config, keyed(pan="", cvv="", expiry="", sort_code="012345")) == "tok_abc"
+    assert faulty.requests[-1].json == {
+        "merchant": 17,
+        "live": True,
+        "none": None,
+        "bank": ["012345"],
+        "say": 'a "quote"',
+    }
+
+
+def test_a_body_is_made_by_configuration_as_a_form(faulty: fixture.Server, config: GatewayConfig) -> None:
+    faulty.answers = [(200, TOKEN)]
+    shape = {"card": {"no": "{pan}", "exp": "{expiry.m} {expiry.year}"}, "who": "a&b=c", "live": True, "l": ["{cvv}"]}
+    assert tokenize(change(config, body=shape, encoding="form")) == "tok_947x1"
+    assert faulty.requests[-1].headers["content-type"] == "application/x-www-form-urlencoded"
+    assert faulty.requests[-1].form == {
+        "card[no]": PAN, "card[exp]": f"3 {YEAR}", "who": "a&b=c", "live": "true", "l[]": CVV,
+    }  # fmt: skip
+
+
+def test_a_refusal_means_what_the_configuration_says(faulty: fixture.Server, config: GatewayConfig) -> None:
+    config = change(config, error="error.code", errors={"no_funds": "declined", "418": "not-configured"})
+    for status, body, reason in (
+        (400, {"error": {"code": "no_funds"}}, "declined"),
+        (400, {"error": {"code": "other"}}, "invalid-field"),
+        (400, {"error": "other"}, "invalid-field"),
+        (400, b"<html>", "invalid-field"),
+        (418, {"error": {"code": 5}}, "not-configured"),
+    ):
+        faulty.answers = [(status, body)]
+        assert refused(config) == reason, (status, body)
+
+
+@pytest.mark.parametrize("what", ["tokens", "payment_methods"])
+def test_stripe_by_localstripe(pem: tuple[Path, Path, Path], tmp_path: Path, what: str) -> None:
+    (tmp_path / "key").write_text("sk_test_flattone")
+    with fixture.localstripe(pem) as url:
+        config = GatewayConfig(
+            name="g", kind="stripe", url=f"{url}/v1/{what}", ca_file=str(pem[0]), bearer_file=str(tmp_path / "key")
+        )
+        token = tokenize(config)
+        assert token.startswith({"tokens": "tok_", "payment_methods": "pm_"}[what])
+        key = tmp_path / "key"
+        request = Request(f"{url}/v1/{what}/{token}", headers={"Authorization": f"Bearer {key.read_text()}"})
+        with urlopen(request, context=ssl.create_default_context(cafile=str(pem[0]))) as answer:
+            card = json.loads(answer.read())["card"]
+        assert (card["last4"], card["exp_month"], card["exp_year"]) == (PAN[-4:], 3, YEAR)
+        assert refused(config, fields=keyed(cvv="12")) == "not-configured"  # localstripe names no code
+        key.write_text("nobody")
+        assert refused(config) == "not-configured"
+        assert not Path("/tmp/localstripe.pickle").exists()
 
 
 @pytest.mark.parametrize(
-    ("fault", "reason"),
+    ("status", "error", "reason"),
     [
-        ("slow", "gateway-unavailable"),
-        ("reset", "gateway-unavailable"),
-        ("500", "gateway-unavailable"),
-        ("redirect", "gateway-unavailable"),
-        ("402", "declined"),
-        ("401", "not-configured"),
-        ("422", "invalid-field"),
-        ("garbage", "answer-refused"),
-        ("huge", "answer-refused"),
-        ("echo", "answer-refused"),
-        ("pan-as-token", "answer-refused"),
-        ("cvv", "answer-refused"),
-        ("other-pan", "answer-refused"),
-        ("dashes", "answer-refused"),
-        ("dots", "answer-refused"),
-        ("reversed", "answer-refused"),
-        ("escaped", "answer-refused"),
-        ("cvv-as-token", "answer-refused"),
-        ("drip", "gateway-unavailable"),
-        ("no-token", "answer-refused"),
-        ("empty-token", "answer-refused"),
+        (402, {"type": "card_error", "code": "incorrect_number"}, "invalid-field"),
+        (402, {"type": "card_error", "code": "invalid_expiry_year"}, "invalid-field"),
+        (402, {"type": "card_error", "code": "incorrect_cvc"}, "invalid-field"),
+        (402, {"type": "card_error", "code": "card_declined", "decline_code": "lost_card"}, "declined"),
+        (402, {"type": "card_error", "code": "processing_error"}, "gateway-unavailable"),
+        (402, {"type": "invalid_request_error", "message": "generally unsafe"}, "not-configured"),
+        (400, {"type": "invalid_request_error", "param": "card"}, "not-configured"),
+        (401, {"type": "invalid_request_error"}, "not-configured"),
+        (400, {"type": "idempotency_error"}, "not-configured"),
+        (429, {"type": "api_error"}, "gateway-unavailable"),
+        (500, {"type": "api_error"}, "gateway-unavailable"),
     ],
 )
-def test_every_fault_has_a_reason_and_nothing_is_kept(
-    faulty: str, pem: tuple[Path, Path, Path], bearer: Path, fault: str, reason: str
+def test_stripes_refusals_mean_what_its_documentation_says(
+    faulty: fixture.Server, config: GatewayConfig, status: int, error: dict[str, str], reason: str
 ) -> None:
-    config = GatewayConfig(
-        name="g", url=f"{faulty}/{fault}", ca_file=str(pem[0]), bearer_file=str(bearer), timeout_seconds=1
-    )
-    with pytest.raises(GatewayError) as caught:
-        RestGateway(config).tokenize(keyed(), "key")
-    assert caught.value.reason == reason
-    assert PAN not in repr(caught.value)
+    faulty.answers = [(status, {"error": error})]
+    assert refused(change(config, kind="stripe")) == reason
 
 
-@pytest.mark.parametrize("fine", ["fine", "luhn-token"])
-def test_a_token_may_look_like_a_card_and_hold_three_digits_by_chance(
-    faulty: str, pem: tuple[Path, Path, Path], bearer: Path, fine: str
+@pytest.mark.parametrize("form", ["string", "number", "spaced"])
+def test_vgs_gets_the_number_alone_and_may_repeat_it_in_one_place(
+    faulty: fixture.Server, config: GatewayConfig, tmp_path: Path, form: str
 ) -> None:
-    config = GatewayConfig(name="g", url=f"{faulty}/{fine}", ca_file=str(pem[0]), bearer_file=str(bearer))
-    assert RestGateway(config).tokenize(keyed(), "key")
-    assert json.loads(Faulty.bodies[-1])["pan"] == PAN
+    (tmp_path / "basic").write_text("user:word")
+
+    def echo(request: fixture.Request) -> tuple[int, bytes]:
+        data = {"value": request.json["data"][0]["value"], "aliases": [{"alias": "tok_sandbox_b", "format": "UUID"}]}
+        text = json.dumps({"data": [data]}, indent=1 if form == "spaced" else None)
+        return 201, text.replace(f'"{PAN}"', PAN if form == "number" else f'"{PAN}"').encode()
+
+    faulty.answers = [echo]
+    config = change(config, kind="vgs", bearer_file="", basic_file=str(tmp_path / "basic"))
+    assert tokenize(config) == "tok_sandbox_b"
+    (sent,) = faulty.requests[-1].json["data"]
+    assert sent == {"value": PAN, "format": "UUID", "storage": "PERSISTENT", "classifiers": ["card-number"]}
+    assert CVV not in faulty.requests[-1].body.replace(PAN, "")
+    alias = {"alias": "tok_b", "format": "UUID"}
+    for extra in ({"note": PAN}, {"value": "4242424242424242"}, {"value": [PAN]}, {"note": f"value: {PAN}"}):
+        faulty.answers = [(201, {"data": [{"aliases": [alias]} | extra]})]
+        assert refused(config) == "answer-refused", extra
+    faulty.answers = [(500, {})]
+    faulty.requests.clear()
+    assert refused(config) == "gateway-unavailable"
+    assert len(faulty.requests) == 1
 
 
-def test_a_certificate_of_nobody_we_know_is_refused(faulty: str, bearer: Path) -> None:
-    config = GatewayConfig(name="g", url=f"{faulty}/fine", bearer_file=str(bearer))
-    with pytest.raises(GatewayError) as caught:
-        RestGateway(config).tokenize(keyed(), "key")
-    assert caught.value.reason == "gateway-unavailable"
+def test_basis_theory_gets_a_card_and_must_not_reveal_it(
+    faulty: fixture.Server, config: GatewayConfig, tmp_path: Path
+) -> None:
+    (tmp_path / "key").write_text("key_test_us_pvt_x")
+    faulty.answers = [(201, {"id": "d2cbc1b4-5c3a-45a3-9ee2-392a1c475ab4", "data": {"number": "XXXXXXXXXXXX1111"}})]
+    config = change(config, kind="basis-theory", bearer_file="", header_files={"BT-API-KEY": str(tmp_path / "key")})
+    assert tokenize(config) == "d2cbc1b4-5c3a-45a3-9ee2-392a1c475ab4"
+    sent = faulty.requests[-1]
+    card = {"number": PAN, "expiration_month": 3, "expiration_year": YEAR, "cvc": CVV}
+    assert sent.json == {"type": "card", "data": card}
+    assert sent.headers["bt-api-key"] == "key_test_us_pvt_x"
+    assert sent.headers["bt-idempotency-key"].isalpha()
+    faulty.answers = [(201, {"id": "x", "data": {"number": PAN}})]
+    assert refused(config) == "answer-refused"
+    faulty.answers = [(400, {"errors": {"data.number": ["invalid"]}, "status": 400})]
+    assert refused(config) == "invalid-field"
 
 
-def test_the_body_is_built_in_one_buffer() -> None:
-    body = render(keyed())
-    assert json.loads(body) == {"pan": PAN, "expiry": f"12{(time.gmtime().tm_year + 2) % 100}", "cvv": CVV}
-    assert isinstance(body, bytearray)
-
-
-def test_after_many_failures_the_gateway_rests() -> None:
-    breaker = Breaker(3, 60)
-    for _ in range(3):
-        breaker.check()
-        breaker.failed()
-    with pytest.raises(GatewayError):
-        breaker.check()
+@pytest.mark.parametrize("kind", ["stripe", "vgs", "basis-theory"])
+def test_a_capture_without_a_card_goes_to_no_card_gateway(
+    faulty: fixture.Server, config: GatewayConfig, kind: Any
+) -> None:
+    assert refused(change(config, kind=kind), fields=keyed(pan="", sort_code="012345")) == "not-configured"
+    assert faulty.requests == []

@@ -7,6 +7,8 @@ const REASON = {
   timeout: "the caller took too long", agent: "cancelled by you", declined: "declined by the gateway",
   "invalid-field": "refused by the gateway", "gateway-unavailable": "the gateway cannot be reached",
   "not-configured": "payments are not set up for this call", "call-ended": "the call ended", sealed: "the line was sealed",
+  tries: "keyed wrong too often", "test-gateway": "this is a test gateway, not yours", stopped: "the service was stopped",
+  "call-lost": "the call was lost", "not-armed": "please start again", fault: "please start again",
   "answer-refused": "the gateway's answer was unsafe", "vault-restarted": "please start again",
   interrupted: "please key it again",
 };
@@ -28,9 +30,28 @@ async function call(path, body) {
     body: body ? JSON.stringify(body) : undefined,
   });
   const data = await answer.json();
-  if (!answer.ok) throw new Error(data.detail || data.title);
+  if (!answer.ok) throw Object.assign(new Error(data.detail || data.title), { kind: data.title });
   return data;
 }
+
+// The capture that runs on the agent's call already, started by the call's route or before this page was opened.
+async function running(extension) {
+  const answer = await fetch("/v1/calls", { headers: { Authorization: `Bearer ${$("token").value}` } });
+  const { calls } = await answer.json();
+  return calls.find((c) => c.number === extension && c.capture)?.capture;
+}
+
+async function start(extension) {
+  try {
+    return (await call("/v1/captures", { call: { extension } })).id;
+  } catch (error) {
+    const there = error.kind === "busy" && (await running(extension));
+    if (there) return there;
+    throw error;
+  }
+}
+
+const label = (field) => LABEL[field] || field[0].toUpperCase() + field.slice(1).replaceAll("-", " ");
 
 function say(text, kind = "") {
   $("status").textContent = text;
@@ -43,8 +64,8 @@ function show(field, state, count, extra) {
     row = document.createElement("li");
     row.dataset.field = field;
     row.innerHTML = "<strong></strong><button type=button>Reset</button><span class=dots aria-hidden=true></span><span class=state></span>";
-    row.querySelector("strong").textContent = LABEL[field];
-    row.querySelector("button").setAttribute("aria-label", `Reset ${LABEL[field]}`);
+    row.querySelector("strong").textContent = label(field);
+    row.querySelector("button").setAttribute("aria-label", `Reset ${label(field)}`);
     row.querySelector("button").onclick = () =>
       call(`/v1/captures/${capture}/fields/${field}/reset`).catch((error) => say(error.message, "bad"));
     $("fields").append(row);
@@ -62,6 +83,8 @@ function show(field, state, count, extra) {
 
 function take(event) {
   if (event.field) return show(event.field, event.state, event.digits_received, event);
+  if (event.speech) $("speech").hidden = event.speech === "off";
+  $("submit").hidden = event.state !== "complete";
   if (event.state === "token") say(`Done. Token ${event.token}`, "good");
   else if (event.state === "failed") say(`Failed: ${REASON[event.reason] || "please start again"}.`, "bad");
   else say(STATUS[event.state] || event.state);
@@ -70,7 +93,7 @@ function take(event) {
 
 function finish() {
   capture = null;
-  $("actions").hidden = true;
+  $("actions").hidden = $("speech").hidden = true;
   $("begin").disabled = false;
   for (const button of document.querySelectorAll("#fields button")) button.hidden = true;
 }
@@ -114,8 +137,7 @@ $("start").onsubmit = async (event) => {
   $("begin").disabled = true;
   $("fields").replaceChildren();
   try {
-    const started = await call("/v1/captures", { call: { extension: $("extension").value } });
-    capture = started.id;
+    capture = await start($("extension").value);
     $("actions").hidden = false;
     follow(capture);
   } catch (error) {
@@ -123,4 +145,5 @@ $("start").onsubmit = async (event) => {
     say(error.message, "bad");
   }
 };
+$("submit").onclick = () => call(`/v1/captures/${capture}/submit`).catch((error) => say(error.message, "bad"));
 $("cancel").onclick = () => call(`/v1/captures/${capture}/cancel`).catch((error) => say(error.message, "bad"));
