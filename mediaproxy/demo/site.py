@@ -8,6 +8,7 @@ import json
 import secrets
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -101,7 +102,8 @@ class Site:
         said = tokens.stdout.readline().split()
         if len(said) != 2:
             raise SiteError("the token server did not start")
-        self.config.write_text(self._text(int(said[1]), authority, bearer))
+        self._tokens, self._trust = int(said[1]), ssl.create_default_context(cafile=authority)
+        self.config.write_text(self._text(self._tokens, authority, bearer))
         with self.log.open("w") as log:
             serve = subprocess.Popen(
                 [sys.executable, "-m", "mediaproxy", "serve", "--config", str(self.config)], stderr=log, text=True
@@ -228,6 +230,15 @@ file = "{self.cdr}"
             connection.request(method, path, json.dumps(body) if body is not None else None, headers)
             response = connection.getresponse()
             return response.status, json.loads(response.read() or b"null")
+        finally:
+            connection.close()
+
+    def issued(self) -> int:
+        """How many tokens the token server has made."""
+        connection = http.client.HTTPSConnection("127.0.0.1", self._tokens, context=self._trust, timeout=5)
+        try:
+            connection.request("GET", "/")
+            return int(json.loads(connection.getresponse().read())["issued"])
         finally:
             connection.close()
 

@@ -250,6 +250,10 @@ class Worker:
                     self._close(known)
 
     def _open(self, message: m.OpenCall) -> None:
+        known = self._calls.get(message.call)
+        if known is not None:  # asked twice, by a signalling that has heard of two restarts at once
+            self._signalling.send(m.Opened(known.id, known.ports))
+            return
         now = self._clock()
         refusal = self._no_room(message)
         if refusal:

@@ -73,7 +73,6 @@ class Arming:
             if armed:
                 self._vault.send(m.Act(record.capture, "armed"))
         record.mode = message.mode
-        self._tell_sip(record)
         if record.story.modes[-1] != message.mode:
             record.story.modes.append(message.mode)
         if message.mode == "sealed" and record.capture:
@@ -81,6 +80,7 @@ class Arming:
             record.capture = 0
         elif message.mode == "guarded" and message.capture == record.capture:
             record.capture = 0
+        self._tell_sip(record)
         self._tell(record)
 
     def _tell_sip(self, record: Record) -> None:
@@ -166,14 +166,13 @@ class Arming:
         field that was being keyed is to be keyed again."""
         for record in records:
             assert record.ports is not None
+            secret = record.mode in ("armed", "sealed")
+            record.mode = "sealed" if secret else "guarded"
             if record.capture:
                 self._vault.send(m.Act(record.capture, "interrupted"))
-                if record.mode != "armed":  # not yet armed: nothing was keyed
+                if not secret:  # not yet armed: nothing was keyed
                     self._agent.send(m.Armed(record.call, record.capture, False))
                     record.capture = 0
-                record.mode = "sealed" if record.mode == "armed" else "guarded"
-            elif record.mode != "sealed":
-                record.mode = "guarded"
             self._tell_sip(record)
             setups = [
                 m.LegSetup(leg.side, leg.bind, leg.peer_rule, leg.peer_network, port)
