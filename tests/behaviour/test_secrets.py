@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.fixtures import keyed, live, memory
+from mediaproxy.demo import certificates
+from tests.fixtures import gateways, keyed, live, memory
 from tests.fixtures.live import CVV, EXPIRY, Live
 
 WORKERS = ("signalling", "media-0", "vault", "agent", "recording")
@@ -117,5 +118,99 @@ def test_no_digit_is_left_anywhere(tmp_path: Path, how: str) -> None:
                     assert not [name for name, pattern in memory.encodings(card).items() if pattern in data], path
             for process in Path("/tmp").glob("core*"):
                 assert process.stat().st_mtime < time.time() - 60
+
+    asyncio.run(scenario())
+
+
+FAILURES = (
+    "declined", "invalid", "unavailable", "garbage", "echo", "reset", "redirect", "cancelled", "wrong", "cleared",
+    "reset by agent", "vgs", "slow",
+)  # fmt: skip
+
+
+def _answer(how: str, digits: str) -> object:
+    """What the gateway answers."""
+    alias = {"data": [{"value": digits, "aliases": [{"alias": "tok_sandbox_b", "format": "UUID"}]}]}
+    return {
+        "declined": (402, {"error": "declined"}),
+        "invalid": lambda request: (422, request.body.encode()),
+        "unavailable": (500, {}),
+        "garbage": (200, b"<html>"),
+        "echo": lambda request: (200, {"token": "tok_1", "sent": request.json}),
+        "reset": None,
+        "redirect": (302, {}),
+        "vgs": (201, alias),
+    }.get(how, (200, {"token": "tok_b"}))
+
+
+@pytest.mark.timeout(400)
+def test_unique_cards_through_every_failure_path_leave_nothing(tmp_path: Path) -> None:
+    """One call, one capture a path, a card for each; then files, events, answers, metrics, a trace and all memory."""
+    rng = np.random.default_rng(4711)
+    cards = {how: keyed.card(rng) for how in FAILURES}
+    (tmp_path / "other").mkdir()
+    pem = certificates.make(tmp_path / "other")
+    secret = tmp_path / "other" / "secret"
+    secret.write_text("user:word")
+
+    async def scenario() -> None:
+        with gateways.server(pem) as merchant:
+            lines = ["[capture]\ntries = 2"]
+            for kind in ("rest", "vgs"):
+                lines.append(
+                    f'[[gateway]]\nname = "g-{kind}"\nkind = "{kind}"\nurl = "{merchant.url}/x"\nca_file = "{pem[0]}"\n'
+                    f'basic_file = "{secret}"\ntimeout_seconds = 2\n'
+                    f'[[template]]\nname = "{kind}"\nfields = ["pan"]\ngateway = "g-{kind}"\n'
+                )
+            settings = {"inbound": 'templates = ["rest", "vgs"]', "more": "\n".join(lines)}
+            async with live.call(tmp_path, settings=settings) as up:
+                watcher = subprocess.Popen(
+                    [sys.executable, "-m", "mediaproxy", "trace", "*", "--config", str(up.site.config), "--full"],
+                    stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                )  # fmt: skip
+                said: list[str] = []
+                for how in FAILURES:
+                    card = cards[how]
+                    merchant.answers, merchant.pause = [_answer(how, card)], 4.0 if how == "slow" else 0.0
+                    capture = await up.start(template="vgs" if how == "vgs" else "rest")
+                    if how == "wrong":
+                        up.key(2 * (card[:-1] + str((int(card[-1]) + 5) % 10)))
+                    elif how == "cleared":
+                        up.key(card[:15] + "**")
+                    elif how in ("cancelled", "reset by agent"):
+                        up.key(card[:15])
+                    else:
+                        up.key(card)
+                    await up.silent()
+                    await asyncio.sleep(0.6)
+                    if how == "reset by agent":
+                        await up.api("POST", f"/v1/captures/{capture}/fields/pan/reset")
+                    if how in ("cancelled", "cleared", "reset by agent"):
+                        await up.api("POST", f"/v1/captures/{capture}/cancel")
+                    last = await up.ended(capture)
+                    said.append(f"{how}: {last}")
+                    assert (last["state"] == "token") == (how == "vgs"), said[-1]
+                    said += [str(e) for e in await asyncio.to_thread(lambda c=capture: list(up.site.events(c)))]
+                    await send_info(up, "5")  # something for the trace
+                await asyncio.sleep(1.5)
+                said.append(str(await asyncio.to_thread(live.read_metrics, up.site)))
+                said.append(str(await up.api("GET", "/v1/calls")))
+                pids = {"supervisor": up.site.pid} | {worker: up.pid(worker) for worker in WORKERS}
+                for worker, pid in pids.items():
+                    found = await asyncio.to_thread(memory.search_all, pid, [c[:15] for c in cards.values()])
+                    assert found == [], (worker, [FAILURES[i] for i, _ in found], found)
+                watcher.terminate()
+                trace, _ = watcher.communicate(timeout=10)
+                assert b"INFO" in trace
+                await asyncio.to_thread(up.site.stop)
+                text = "\n".join(said) + trace.decode("utf-8", "replace") + up.files()
+                for how, card in cards.items():
+                    for number in (card, card[:12], card[3:15]):
+                        assert number not in text, how
+                for path in tmp_path.rglob("*"):
+                    if path.is_file():
+                        data = path.read_bytes()
+                        for how, card in cards.items():
+                            assert not [n for n, p in memory.encodings(card[:15]).items() if p in data], (how, path)
 
     asyncio.run(scenario())
