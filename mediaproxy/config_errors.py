@@ -41,7 +41,7 @@ def plain(text: str) -> str:
     key = where.rstrip("`").lstrip(".") or "top level"
     message = message.replace("Object", "table").replace("field", "key")
     if message.startswith("Invalid enum value"):
-        name = key.rpartition(".")[2].partition("[")[0]
+        name = re.findall(r"[a-z_]+", key)[-1]
         message = f"needs one of {', '.join(_CHOICES.get(name, ()))}"
     return f"{key}: {message[0].lower()}{message[1:]}"
 

@@ -1,10 +1,12 @@
 """The configuration: every mistake is told by file, line, key and what is allowed."""
 
+import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from mediaproxy import config, config_file
+from mediaproxy import config, config_file, wav
 from mediaproxy.demo import certificates
 from mediaproxy.errors import ConfigError
 
@@ -121,3 +123,167 @@ def test_no_secret_is_echoed(tmp_path: Path, text: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load(tmp_path, text + "\ntoken = 'hunter2\n")
     assert "hunter2" not in str(caught.value)
+
+
+GATEWAYS = Path(__file__).parents[2] / "docs" / "gateways.md"
+
+
+def blocks(table: str) -> list[str]:
+    """The tables of that name in docs/gateways.md, as they stand there."""
+    found, now = [], None
+    for line in [*GATEWAYS.read_text().splitlines(), "end"]:
+        if line.startswith("    ["):
+            if now:
+                found.append("\n".join(now))
+            now = [line[4:]] if line.strip().startswith(table) else None
+        elif now is not None and line.startswith("    "):
+            now.append(line[4:])
+        elif now is not None and line.strip():
+            found.append("\n".join(now))
+            now = None
+    return found
+
+
+def files(tmp_path: Path, text: str) -> str:
+    """`text` with the files of /etc/flattone that it names made."""
+    text = text.replace("/etc/flattone/", f"{tmp_path}/made/")
+    for name in re.findall(rf'"({re.escape(str(tmp_path))}/made/[^"]+)"', text):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        if name.endswith(".wav"):
+            wav.write(name, np.zeros(800, np.int16))
+        else:
+            Path(name).write_text("sixteen characters or more")
+    return text
+
+
+def test_every_gateway_of_the_documentation_is_configured_in_ten_lines(tmp_path: Path, text: str) -> None:
+    gateways = blocks("[[gateway]]")
+    assert len(gateways) == 4
+    for block in gateways:
+        block = block.replace('"merchant"', '"other"', 1)
+        lines = [line for line in block.splitlines() if line.strip()]
+        assert len(lines) <= 10, block
+        loaded = load(tmp_path, text + "\n" + files(tmp_path, block))
+        assert len(loaded.gateways) == 2
+
+
+def test_fields_templates_prompts_and_receipts_of_the_documentation_hold(tmp_path: Path, text: str) -> None:
+    more = blocks("[[field]]") + blocks("[[template]]") + blocks("[prompts.en]") + blocks("[[webhook]]")
+    assert len(more) == 4
+    bank = '[[field]]\nname = "sort-code"\nleast = 6\nmost = 6\n' + blocks("[[gateway]]")[1].replace(
+        "stripe", "bank", 1
+    )
+    bank = bank.replace('kind = "stripe"', "")
+    route = "\n".join(line for line in blocks("[[route]]")[0].splitlines()[1:])
+    made = text.replace('gateway = "merchant"\nfields', f'gateway = "merchant"\n{route}\nfields', 1)
+    loaded = load(tmp_path, files(tmp_path, made + "\n" + bank + "\n" + "\n".join(more)))
+    assert loaded.routes[0].speech == "announced"
+    assert loaded.templates[0].fields == ("sort-code", "account")
+
+
+PAY = """
+[[field]]
+name = "account"
+least = 6
+most = 10
+
+[[template]]
+name = "debit"
+fields = ["account"]
+
+[[gateway]]
+name = "second"
+url = "https://x.example.com/t"
+bearer_file = "/etc/flattone/second"
+body = { a = "{account}", p = "{pan}", e = "{expiry.month}", c = "{cvv}" }
+
+[[webhook]]
+name = "crm"
+url = "https://x.example.com/h"
+secret_file = "/etc/flattone/secret"
+
+[prompts.en]
+pan = "/etc/flattone/pan.wav"
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ('name = "account"', 'name = "cvv"', "field.name"),
+        ('name = "account"', 'name = "Account Number"', "field.name"),
+        ("most = 10", "most = 5", "field.least"),
+        ("most = 10", "most = 99", "field.least"),
+        ("most = 10", 'most = 10\ncheck = "crc"', "none, luhn, mod97"),
+        ("most = 10", "most = 10\nseconds = nan", "field.seconds"),
+        ('fields = ["account"]', 'fields = ["account", "account"]', "template.fields"),
+        ('fields = ["account"]', "fields = []", "template.fields"),
+        ('fields = ["account"]', 'fields = ["account"]\ngateway = "third"', "template.gateway"),
+        ('"{account}"', '"{acount}"', "gateway.body"),
+        ('"{expiry.month}"', '"{expiry.day}"', "gateway.body"),
+        ('"{expiry.month}"', '"{pan.month}"', "gateway.body"),
+        ('body = { a = "{account}", p = "{pan}", e = "{expiry.month}", c = "{cvv}" }', 'body = { a = "x" }', "gateway.body"),
+        ('name = "second"', 'name = "second"\nkind = "paypal"', "rest, stripe, vgs, basis-theory"),
+        ('name = "second"', 'name = "second"\nkind = "stripe"', "gateway.body"),
+        ('name = "second"', 'name = "second"\nstandby = "second"', "gateway.standby"),
+        ('name = "second"', 'name = "second"\nretries = 99', "gateway.retries"),
+        ('name = "second"', 'name = "second"\nheaders = { "X:Y" = "1" }', "gateway.headers"),
+        ('name = "second"', 'name = "second"\nheaders = { "X-Y" = "a\\nb" }', "gateway.headers"),
+        ('name = "second"', 'name = "second"\nheaders = { "Content-Length" = "5" }', "gateway.headers"),
+        ('name = "second"', 'name = "second"\nheader_files = { "X-Y" = "/nonexistent" }', "gateway.header_files"),
+        ('name = "second"', 'name = "second"\nbasic_file = "/etc/flattone/second"', "gateway.basic_file"),
+        ('name = "second"', 'name = "second"\nerrors = { a = "stolen" }', "declined, invalid-field"),
+        ('https://x.example.com/h"', 'http://x.example.com/h"', "webhook.url"),
+        ('secret_file = "/etc/flattone/secret"', 'secret_file = "/nonexistent"', "webhook.secret_file"),
+        ('pan = "', 'pin = "', "prompts"),
+        ('pan = "/etc/flattone/pan.wav"', 'pan = "/nonexistent.wav"', "prompts.pan"),
+        ('record = true', 'record = true\ntemplates = ["debits"]', "route.templates"),
+        ('record = true', 'record = true\nprompts = "de"', "route.prompts"),
+        ('record = true', "record = true\nprompts_to_agent = true", "route.prompts_to_agent"),
+        ('record = true', 'record = true\nprompts = "en"\nspeech = "announced"', "route.speech"),
+        ('record = true', "mute_recording = true", "route.mute_recording"),
+        ('record = true', 'record = true\nwebhook = "erp"', "route.webhook"),
+        ('record = true', 'record = true\nstart = "ring"', "api, answer"),
+        ("auto_submit = true", "auto_submit = true\ntries = 0", "capture.tries"),
+        ("auto_submit = true", 'auto_submit = true\nexpiry = "DDMM"', "MMYY, YYMM, MMYYYY"),
+        ("auto_submit = true", "auto_submit = true\npause_seconds = 0", "capture.pause_seconds"),
+    ],
+)  # fmt: skip
+def test_every_mistake_about_payments_is_named(tmp_path: Path, text: str, old: str, new: str, says: str) -> None:
+    text = "\n".join(line for line in text.splitlines() if not line.startswith("#"))
+    made = files(tmp_path, text + PAY)
+    load(tmp_path, made)
+    new = new.replace("/etc/flattone/", f"{tmp_path}/made/")
+    old = old.replace("/etc/flattone/", f"{tmp_path}/made/")
+    assert old in made
+    with pytest.raises(ConfigError, match=r".") as caught:
+        load(tmp_path, made.replace(old, new, 1))
+    assert says in str(caught.value), caught.value
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "good"),
+    [
+        ("vgs", '["pan"]', True),
+        ("vgs", '["pan", "cvv"]', False),
+        ("stripe", '["pan", "expiry", "cvv"]', True),
+        ("stripe", '["expiry"]', False),
+        ("stripe", '["pan", "account"]', False),
+        ("basis-theory", '["pan", "expiry"]', True),
+        ("rest", '["pan", "account"]', True),
+    ],
+)
+def test_nothing_is_asked_of_a_caller_that_the_gateway_does_not_take(
+    tmp_path: Path, text: str, kind: str, fields: str, good: bool
+) -> None:
+    pay = PAY.replace('body = { a = "{account}", p = "{pan}", e = "{expiry.month}", c = "{cvv}" }', f'kind = "{kind}"')
+    made = files(tmp_path, text + pay)
+    made = made.replace(
+        'gateway = "merchant"\nfields = ["pan", "expiry", "cvv"]', f'gateway = "second"\nfields = {fields}'
+    )
+    assert f"fields = {fields}" in made
+    if good:
+        load(tmp_path, made)
+    else:
+        with pytest.raises(ConfigError, match=r"route\.fields: gateway second"):
+            load(tmp_path, made)
