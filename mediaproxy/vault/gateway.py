@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import msgspec
 
@@ -41,25 +41,31 @@ class NotTaken(Exception):
     """This gateway has certainly taken nothing: another one may be asked."""
 
 
-class Adapter(Protocol):
-    """One kind of gateway."""
+class Adapter:
+    """One kind of gateway. What is here is what most of them do."""
 
-    idempotent: bool
+    idempotent = True
     """Whether it keeps an idempotency key unless the configuration says otherwise."""
-    idempotency_header: str
-    content_type: str
+    idempotency_header = "Idempotency-Key"
+    content_type = "application/json"
 
-    def body(self, values: Values) -> list[Part]:
-        """What is sent. Raises GatewayError where the capture lacks something."""
+    def __init__(self, config: GatewayConfig) -> None:
+        self._config = config
+
+    def body(self, values: Values) -> list[Part] | None:
+        """What is sent; None where the capture lacks what is needed."""
+        raise NotImplementedError
 
     def clean(self, answer: bytearray, fields: Iterable[Field]) -> None:
         """Blank what this kind of gateway is known to repeat of what it was sent."""
 
     def token(self, answer: Any) -> Any:
         """The token in a parsed answer; LookupError where there is none."""
+        return at(answer, "id")
 
     def refusal(self, status: int, answer: Any) -> Reason | None:
         """What a refusal means; None where its status says it all."""
+        return None
 
 
 def by_status(status: int) -> Reason:
@@ -117,7 +123,10 @@ class Gateway:
     def body(self, fields: Iterable[Field]) -> Room:
         """The body for `fields`; the caller closes it. Raises GatewayError."""
         with Values(fields, self._expiry) as values:
-            return write(self._adapter.body(values))
+            parts = self._adapter.body(values)
+            if not parts:
+                raise GatewayError("not-configured")
+            return write(parts)
 
     def ask(self, body: Room, fields: list[Field], key: str, deadline: float, exchange: Exchange) -> str:
         """Return the token. Asks again where that is safe. Raises GatewayError, NotTaken."""

@@ -20,6 +20,7 @@ def keyed(answer: bytearray, fields: Iterable[Field]) -> None:
     same number."""
     if b"\\u00" in answer:
         raise GatewayError("answer-refused")
+    fields = list(fields)
     bare = _digits(answer)
     backwards = bytearray(bare)
     backwards.reverse()
@@ -28,7 +29,7 @@ def keyed(answer: bytearray, fields: Iterable[Field]) -> None:
             with f.digits.view() as digits:
                 if len(digits) >= _SHORT and (bare.find(digits) >= 0 or backwards.find(digits) >= 0):
                     raise GatewayError("answer-refused")
-                if f.name == "cvv" and _stands_alone(answer, digits):
+                if f.name == "cvv" and not _told_anyway(digits, fields) and _stands_alone(answer, digits):
                     raise GatewayError("answer-refused")
     finally:
         for buffer in (bare, backwards):
@@ -60,6 +61,17 @@ def _digits(text: bytes | bytearray) -> bytearray:
             size += 1
     del found[size:]
     return found
+
+
+def _told_anyway(code: memoryview, fields: list[Field]) -> bool:
+    """Whether a security code is what gateways repeat of a card by right: its last four digits, the year it expires."""
+    for f in fields:
+        with f.digits.view() as digits:
+            if f.name == "pan" and len(code) == 4 and digits[-4:] == code:
+                return True
+            if f.name == "expiry" and bytes(code[:2]) == b"20" and code[2:] in (digits[:2], digits[-2:]):
+                return True
+    return False
 
 
 def _stands_alone(answer: bytearray, digits: memoryview) -> bool:

@@ -258,6 +258,17 @@ def test_a_client_certificate_is_shown(pem: tuple[Path, Path, Path], tmp_path: P
         assert len(running.requests) == 1
 
 
+def test_a_security_code_that_is_the_last_four_or_the_year_is_no_echo(
+    faulty: fixture.Server, config: GatewayConfig
+) -> None:
+    pan = "378282246310005"
+    for cvv, answer in (("0005", {"token": "t", "last4": "0005"}), (str(YEAR), {"token": "t", "exp_year": YEAR})):
+        faulty.answers = [(200, answer)]
+        assert tokenize(config, keyed(pan, cvv=cvv)) == "t"
+        faulty.answers = [(200, answer | {"c": "1234"})]
+        assert refused(config, fields=keyed(pan, cvv="1234")) == "answer-refused"
+
+
 # Repeating
 
 

@@ -2,36 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from mediaproxy.config import GatewayConfig, Reason
-from mediaproxy.errors import GatewayError
 from mediaproxy.vault.body import Part, Values, form_parts, json_parts
-from mediaproxy.vault.fields import Field
-from mediaproxy.vault.gateway import at
+from mediaproxy.vault.gateway import Adapter, at
 
 
-class Rest:
+class Rest(Adapter):
     """See GatewayConfig for what can be set."""
 
-    idempotent = True
-    idempotency_header = "Idempotency-Key"
-
     def __init__(self, config: GatewayConfig) -> None:
-        self._config = config
-        form = config.encoding == "form"
-        self.content_type = "application/x-www-form-urlencoded" if form else "application/json"
+        super().__init__(config)
+        self._parts = json_parts
+        if config.encoding == "form":
+            self._parts, self.content_type = form_parts, "application/x-www-form-urlencoded"
 
-    def body(self, values: Values) -> list[Part]:
-        template = self._config.body or {name: f"{{{name}}}" for name in values.names()}
-        parts = form_parts(template, values) if self._config.encoding == "form" else json_parts(template, values)
-        if not parts:
-            raise GatewayError("not-configured")
-        return parts
-
-    def clean(self, answer: bytearray, fields: Iterable[Field]) -> None:
-        return
+    def body(self, values: Values) -> list[Part] | None:
+        return self._parts(self._config.body or {name: f"{{{name}}}" for name in values.names()}, values)
 
     def token(self, answer: Any) -> Any:
         return at(answer, self._config.token)

@@ -3,15 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from mediaproxy.config import GatewayConfig, Reason
-from mediaproxy.errors import GatewayError
 from mediaproxy.vault.body import Part, Values, form_parts
-from mediaproxy.vault.fields import Field
-from mediaproxy.vault.gateway import at
+from mediaproxy.vault.gateway import Adapter, at
 
 _CARD: Final = {
     "number": "{pan}", "exp_month": "{expiry.month}", "exp_year": "{expiry.year}", "cvc": "{cvv}",
@@ -24,26 +21,18 @@ _WRONG_FIELD: Final = frozenset(
 )  # fmt: skip
 
 
-class Stripe:
+class Stripe(Adapter):
     """Which of the two is asked for is told by the URL."""
 
-    idempotent = True
-    idempotency_header = "Idempotency-Key"
     content_type = "application/x-www-form-urlencoded"
 
     def __init__(self, config: GatewayConfig) -> None:
-        self._method = urlsplit(config.url).path.rstrip("/").endswith("/payment_methods")
+        super().__init__(config)
+        method = urlsplit(config.url).path.rstrip("/").endswith("/payment_methods")
+        self._template = ({"type": "card"} if method else {}) | {"card": _CARD}
 
-    def body(self, values: Values) -> list[Part]:
-        if "pan" not in values.names():
-            raise GatewayError("not-configured")
-        return form_parts(({"type": "card"} if self._method else {}) | {"card": _CARD}, values)
-
-    def clean(self, answer: bytearray, fields: Iterable[Field]) -> None:
-        return
-
-    def token(self, answer: Any) -> Any:
-        return at(answer, "id")
+    def body(self, values: Values) -> list[Part] | None:
+        return form_parts(self._template, values) if "pan" in values.names() else None
 
     def refusal(self, status: int, answer: Any) -> Reason | None:
         kind, code = at(answer, "error.type"), answer["error"].get("code")
@@ -51,4 +40,4 @@ class Stripe:
             return "invalid-field"
         if kind == "card_error":
             return "gateway-unavailable" if code == "processing_error" else "declined"
-        return "not-configured" if kind in ("invalid_request_error", "idempotency_error") and status < 429 else None
+        return "not-configured" if kind in ("invalid_request_error", "idempotency_error") else None

@@ -7,37 +7,22 @@ import re
 from collections.abc import Iterable
 from typing import Any, Final
 
-from mediaproxy.config import GatewayConfig, Reason
-from mediaproxy.errors import GatewayError
 from mediaproxy.vault.body import Part, Values, json_parts
 from mediaproxy.vault.fields import Field
-from mediaproxy.vault.gateway import at
+from mediaproxy.vault.gateway import Adapter, at
 
 _VALUE: Final = re.compile(rb'"value"\s*:\s*"?([0-9]{12,19})(?=["\s,}])')
 
 
-class Vgs:
-    """Takes captures that have a `pan`; everything else keyed is wiped unsent."""
+class Vgs(Adapter):
+    """Of the same value there may be a second alias, so nothing is asked twice that may have been taken."""
 
     idempotent = False
-    """Of the same value there may be a second alias: nothing is asked twice that may have been taken."""
-    idempotency_header = "Idempotency-Key"
-    content_type = "application/json"
 
-    def __init__(self, config: GatewayConfig) -> None:
-        item = {
-            "value": "{pan}",
-            "format": config.alias_format,
-            "storage": "PERSISTENT",
-            "classifiers": ["card-number"],
-        }
-        self._template = {"data": [item]}
-
-    def body(self, values: Values) -> list[Part]:
-        parts = json_parts(self._template, values) if "pan" in values.names() else None
-        if not parts:
-            raise GatewayError("not-configured")
-        return parts
+    def body(self, values: Values) -> list[Part] | None:
+        item = {"value": "{pan}", "format": self._config.alias_format, "storage": "PERSISTENT"}
+        template = {"data": [item | {"classifiers": ["card-number"]}]}
+        return json_parts(template, values) if "pan" in values.names() else None
 
     def clean(self, answer: bytearray, fields: Iterable[Field]) -> None:
         """The answer repeats the value beside its alias, as a string or a number: there, and nowhere else, it is
@@ -54,6 +39,3 @@ class Vgs:
 
     def token(self, answer: Any) -> Any:
         return at(answer, "data.0.aliases.0.alias")
-
-    def refusal(self, status: int, answer: Any) -> Reason | None:
-        return None
