@@ -112,6 +112,8 @@ class Vault:
             if capture is not None:
                 self._act(capture, message, now)
                 self._follow(capture, now)
+            elif message.action == "armed":  # for a capture that is over, or was never begun
+                self._signalling.send(m.CaptureEnded(message.capture))
         elif isinstance(message, m.Ping):
             now_running = {"running": float(len(self._captures)), "memory_locked": float(secret.locked())}
             timings = {name: histogram.told() for name, histogram in self._timings.items()}

@@ -324,7 +324,7 @@ def test_an_outbound_call_is_anchored_and_masked_on_its_trunk_side(desk: Desk) -
     caller.invite().ringing()
     caller.answered().pause(200)
     caller.request("INFO", 2, INFO.format(5), kind=RELAY).expect(200)
-    caller.pause(500).hang_up()
+    caller.pause(2000).hang_up()
     callee.invited()
     callee.pick_up()
     callee.expect("INFO", "Signal=5").reply("200 OK")
