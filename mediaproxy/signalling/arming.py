@@ -80,6 +80,8 @@ class Arming:
             record.capture = 0
         elif message.mode == "guarded" and message.capture == record.capture:
             record.capture = 0
+        if message.mode == "armed" and not record.capture:  # for a capture that is over by now
+            self._order(record.worker, m.SetMode(record.call, "guarded", message.capture))
         self._tell_sip(record)
         self._tell(record)
 
@@ -124,7 +126,9 @@ class Arming:
     def guard(self, message: m.Guard) -> None:
         """A supervisor's order: end passthrough, or a seal."""
         record = self._records.get(message.call)
-        if record is not None and record.mode == ("sealed" if message.release else "passthrough"):
+        if record is None or (record.capture and not message.release):  # what is being armed is in passthrough no more
+            return
+        if record.mode == ("sealed" if message.release else "passthrough"):
             self._order(record.worker, m.SetMode(message.call, "released" if message.release else "guarded"))
             if message.release and record.capture:  # it was interrupted, and goes on
                 self._arm(record)
@@ -137,7 +141,8 @@ class Arming:
             known = self._sip_calls.get(call)
             if known is not None and known.mode == "passthrough":
                 known.mode = "guarded"
-            self._order(record.worker, m.SetMode(call, "guarded"))
+            if not record.capture:  # what is being armed is in passthrough no more
+                self._order(record.worker, m.SetMode(call, "guarded"))
             log.get().info("passthrough-ended", call=call, reason=reason)
 
     def interrupted(self, message: m.Interrupted) -> None:
