@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
 import ssl
 import subprocess
 import sys
@@ -499,3 +501,70 @@ def test_a_capture_without_a_card_goes_to_no_card_gateway(
 ) -> None:
     assert refused(change(config, kind=kind), fields=keyed(pan="", sort_code="012345")) == "not-configured"
     assert faulty.requests == []
+
+
+class Cutter:
+    """A wire to a server that is cut on the first connection: at once, after so many octets there, or back."""
+
+    def __init__(self, port: int, there: int = 1 << 30, back: int = 1 << 30) -> None:
+        self._target, self._limits = port, [(there, back)]
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                near, _ = self._listener.accept()
+            except OSError:
+                return
+            there, back = self._limits.pop() if self._limits else (1 << 30, 1 << 30)
+            threading.Thread(target=self._connect, args=(near, there, back), daemon=True).start()
+
+    def _connect(self, near: socket.socket, there: int, back: int) -> None:
+        with near, socket.create_connection(("127.0.0.1", self._target)) as far:
+            ways = [(near, far, there, (near, far)), (far, near, back, (near, far))]
+            threads = [threading.Thread(target=self._carry, args=way) for way in ways]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+
+    @staticmethod
+    def _carry(source: socket.socket, sink: socket.socket, limit: int, both: tuple[socket.socket, ...]) -> None:
+        with contextlib.suppress(OSError):
+            while limit > 0 and (data := source.recv(min(4096, limit))):
+                limit -= len(data)
+                sink.sendall(data)
+            time.sleep(0.05)  # what has been sent arrives
+        for sock in both:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        self._listener.close()
+
+
+@pytest.mark.parametrize("way", ["there", "back"])
+def test_wherever_the_wire_is_cut_one_token_is_made(reference: dict[str, Any], way: str) -> None:
+    """Against the idempotent server: whatever of request and answer had passed, the repetition makes no second one."""
+    port = int(reference["url"].split(":")[2].split("/")[0])
+    cut = [0, 100, 600, 1000, 1500, 1800, 2200, 2600, 3000, 3500]
+    for limit in cut:
+        wire = Cutter(port, **{way: limit})
+        config = GatewayConfig(**reference | {"url": f"https://127.0.0.1:{wire.port}/"}, reference_server=True)
+        before = issued(reference)
+        token = tokenize(change(config, retries=2, timeout_seconds=5))
+        wire.close()
+        assert token.startswith("tok_"), limit
+        assert issued(reference) == before + 1, limit
+
+
+def issued(reference: dict[str, Any]) -> int:
+    """How many tokens the reference server has made."""
+    with urlopen(reference["url"], context=trusting(reference)) as answer:
+        return int(json.loads(answer.read())["issued"])
