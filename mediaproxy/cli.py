@@ -97,9 +97,10 @@ def _serve(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> int:
-    from mediaproxy import config_file
+    from mediaproxy import config_capture, config_file
 
     loaded = config_file.load(args.config)
+    config_capture.check_secrets(loaded)
     print(
         f"{args.config}: fine: {len(loaded.peers)} peers, {len(loaded.routes)} routes, {len(loaded.gateways)} gateways"
     )

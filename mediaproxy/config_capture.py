@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,7 +31,10 @@ def check(config: Config) -> None:
     _fields(config)
     gateways = {gateway.name: gateway for gateway in config.gateways}
     for gateway in config.gateways:
-        _gateway(gateway, config, gateways)
+        try:
+            _gateway(gateway, config, gateways)
+        except ConfigError as error:
+            raise ConfigError(f"{error} (gateway {gateway.name})") from None
     for template in config.templates:
         _known(template.fields, config, "template.fields")
         if template.gateway and template.gateway not in gateways:
@@ -39,6 +44,8 @@ def check(config: Config) -> None:
         if not is_https(webhook.url):
             raise ConfigError("webhook.url: needs https://host/path, with a port if not 443")
         _files(webhook, ("secret_file", "ca_file"), "webhook")
+        if webhook.ca_file:
+            _authority(webhook.ca_file, "webhook.ca_file")
         if Path(webhook.secret_file).stat().st_size < 16:
             raise ConfigError("webhook.secret_file: needs at least 16 characters")
     for route in config.routes:
@@ -69,12 +76,12 @@ def _route(route: RouteConfig, config: Config, gateways: dict[str, GatewayConfig
     for name in route.templates:
         if name not in templates:
             raise ConfigError(f"route.templates: names no template; known: {', '.join(templates) or 'none'}")
-    lists = [(route.gateway, route.fields)]
-    lists += [(templates[name].gateway or route.gateway, templates[name].fields) for name in route.templates]
-    for gateway, fields in lists:
-        while gateway:
-            _fit(gateways[gateway], fields)
-            gateway = gateways[gateway].standby
+    _fit(route.gateway, route.fields, "route.fields", gateways)
+    for name in route.templates:
+        gateway = templates[name].gateway or route.gateway
+        if not gateway:
+            raise ConfigError("template.gateway: or route.gateway: a template needs one")
+        _fit(gateway, templates[name].fields, "template.fields", gateways)
     if route.start == "answer" and not route.gateway:
         raise ConfigError("route.start: needs route.gateway")
     if route.prompts and route.prompts not in config.prompts:
@@ -90,8 +97,12 @@ def _route(route: RouteConfig, config: Config, gateways: dict[str, GatewayConfig
         raise ConfigError(f"route.webhook: names no webhook; known: {', '.join(webhooks) or 'none'}")
 
 
-def _fit(gateway: GatewayConfig, fields: tuple[str, ...]) -> None:
-    """Whether what is keyed is what the gateway takes: nothing is asked of a caller that is then thrown away."""
+def _fit(name: str, fields: tuple[str, ...], where: str, gateways: dict[str, GatewayConfig]) -> None:
+    """Whether what is keyed is what a gateway, and its standby, takes: nothing is asked of a caller and thrown away."""
+    if not name:
+        return
+    gateway = gateways[name]
+    _fit(gateway.standby, fields, where, gateways)
     takes = {
         "stripe": {"pan", "expiry", "cvv"}, "basis-theory": {"pan", "expiry", "cvv"}, "vgs": {"pan"},
         "rest": {name.partition(".")[0] for name in places(gateway.body)} or set(fields),
@@ -99,21 +110,22 @@ def _fit(gateway: GatewayConfig, fields: tuple[str, ...]) -> None:
     for name in fields:
         if name not in takes:
             why = ": a security code must not be stored" if (gateway.kind, name) == ("vgs", "cvv") else ""
-            raise ConfigError(f"route.fields: gateway {gateway.name} ({gateway.kind}) takes no {name}{why}")
+            raise ConfigError(f"{where}: gateway {gateway.name} ({gateway.kind}) takes no {name}{why}")
     if gateway.kind != "rest" and "pan" not in fields:
-        raise ConfigError(f"route.fields: gateway {gateway.name} ({gateway.kind}) needs pan")
+        raise ConfigError(f"{where}: gateway {gateway.name} ({gateway.kind}) needs pan")
 
 
 def places(template: Any) -> Iterator[str]:
     """The names in `{...}` of a body."""
+    for text in _texts(template):
+        yield from (place[1] for place in PLACE.finditer(text))
+
+
+def _texts(template: Any) -> Iterator[str]:
     if isinstance(template, str):
-        yield from (place[1] for place in PLACE.finditer(template))
-    elif isinstance(template, dict):
-        for value in template.values():
-            yield from places(value)
-    elif isinstance(template, list):
-        for value in template:
-            yield from places(value)
+        yield template
+    for value in template.values() if isinstance(template, dict) else template if isinstance(template, list) else ():
+        yield from _texts(value)
 
 
 def _gateway(gateway: GatewayConfig, config: Config, gateways: dict[str, GatewayConfig]) -> None:
@@ -128,6 +140,8 @@ def _gateway(gateway: GatewayConfig, config: Config, gateways: dict[str, Gateway
     if gateway.bearer_file and gateway.basic_file:
         raise ConfigError("gateway.basic_file: or gateway.bearer_file, not both")
     _files(gateway, ("ca_file", "bearer_file", "basic_file", "client_certificate", "client_key"), "gateway")
+    if gateway.ca_file:
+        _authority(gateway.ca_file, "gateway.ca_file")
     for name, file in gateway.header_files.items():
         if not Path(file).is_file():
             raise ConfigError("gateway.header_files: is not a file")
@@ -152,8 +166,46 @@ def _gateway(gateway: GatewayConfig, config: Config, gateways: dict[str, Gateway
     for name in places(gateway.body):
         if name not in known:
             raise ConfigError(f"gateway.body: a place names no field; known: {', '.join(sorted(known))}")
+    if any(brace in PLACE.sub("", text) for text in _texts(gateway.body) for brace in "{}"):
+        raise ConfigError("gateway.body: a brace that is no place for a field: {pan}, {expiry.month} ...")
     if gateway.body and not list(places(gateway.body)):
         raise ConfigError("gateway.body: has no place for a field, like {pan}")
+
+
+def check_secrets(config: Config) -> None:
+    """Whether every credential can be used, where this user may read it: otherwise the first caller's card would tell.
+    For `check-config`; while serving nobody but the vault opens them. Raises ConfigError."""
+    for gateway in config.gateways:
+        secrets = [("bearer_file", gateway.bearer_file), ("basic_file", gateway.basic_file)]
+        for key, file in [*secrets, *(("header_files", file) for file in gateway.header_files.values())]:
+            if file:
+                _secret(file, f"gateway.{key}", gateway.name)
+        if gateway.client_certificate and os.access(gateway.client_key, os.R_OK):
+            try:
+                ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(gateway.client_certificate, gateway.client_key)
+            except (OSError, ssl.SSLError):
+                why = "does not belong to its certificate, or one of them is not in PEM"
+                raise ConfigError(f"gateway.client_key: {why} (gateway {gateway.name})") from None
+
+
+def _secret(file: str, where: str, gateway: str) -> None:
+    try:
+        text = Path(file).read_text("ascii").strip()
+    except UnicodeDecodeError:
+        text = ""
+    except OSError:
+        return
+    if not text or not text.isprintable() or (" " in text and where == "gateway.bearer_file"):
+        raise ConfigError(f"{where}: its file needs one line of ASCII characters (gateway {gateway})")
+    if where == "gateway.basic_file" and ":" not in text:
+        raise ConfigError(f"{where}: its file needs user:password (gateway {gateway})")
+
+
+def _authority(file: str, where: str) -> None:
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(file)
+    except (OSError, ssl.SSLError):
+        raise ConfigError(f"{where}: holds no certificates in PEM") from None
 
 
 def _header(name: str, value: str, where: str) -> None:

@@ -8,8 +8,9 @@ class ConfigError(Exception):
 
 
 class GatewayError(Exception):
-    """The tokenization gateway failed; `reason` is from the closed list of `vault.gateway`."""
+    """The tokenization gateway failed; `reason` is from the closed list of `vault.gateway`. cause: for the operator's
+    log, a word of this program's own; status: the HTTP status, 0 where there was none."""
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, cause: str = "", status: int = 0) -> None:
         super().__init__(reason)
-        self.reason = reason
+        self.reason, self.cause, self.status = reason, cause, status

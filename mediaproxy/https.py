@@ -20,7 +20,7 @@ HTTP: Final = "http/1.1"
 
 
 class Unsent(Exception):
-    """Nothing of the request has left: it can be repeated anywhere."""
+    """Nothing of the request has left: it can be repeated anywhere. The text is its cause, a word."""
 
 
 class Unanswered(Exception):
@@ -105,13 +105,15 @@ class Client:
             connection.putheader("Content-Length", str(len(body)))
             connection.putheader("Connection", "close")
             if exchange.aborted:
-                raise Unsent
+                raise Unsent("aborted")
             sent = True
             connection.endheaders()
             connection.send(body)
             return _read(connection, sock, deadline)
+        except TimeoutError:
+            raise Unanswered("timeout") from None
         except (OSError, http.client.HTTPException, ValueError):  # ValueError: a header that cannot be sent, or was not
-            raise (Unanswered if sent else Unsent) from None
+            raise (Unanswered("cut") if sent else Unsent("header")) from None
         finally:
             late.cancel()
             exchange.hold(None)
@@ -126,11 +128,12 @@ class Client:
             exchange.hold(plain)
             plain.settimeout(_left(patience))
             sock = self._fresh_context().wrap_socket(plain, server_hostname=self._host)
-        except (OSError, ValueError):
+        except (OSError, ValueError) as error:
             exchange.hold(None)
             if plain is not None:
                 plain.close()
-            raise Unsent from None
+            cause = "certificate" if isinstance(error, ssl.SSLCertVerificationError) else "tls" if plain else "connect"
+            raise Unsent(cause) from None
         if sock.selected_alpn_protocol() in self._protocols:
             exchange.hold(None)
             sock.close()

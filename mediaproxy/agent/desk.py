@@ -50,6 +50,7 @@ class Desk:
         self._signalling, self._vault = process.channels["signalling"], process.channels["vault"]
         self._routes = {route.name: route for route in self._config.routes}
         self._templates = {template.name: template for template in self._config.templates}
+        self._gateways = {gateway.name: gateway for gateway in self._config.gateways}
         self._webhooks = Webhooks(self._config)
         self._started: dict[str, None] = {}
         """Calls on which a capture has been started by their route."""
@@ -178,9 +179,14 @@ class Desk:
         fields = self._templates[template].fields if template else fields or route.fields
         if not template and (not set(fields) <= set(route.fields) or len(set(fields)) != len(fields)):
             raise Problem(422, "fields", f"the call's route allows: {', '.join(route.fields)}")
+        gateway = self._gateways[self._templates[template].gateway or route.gateway if template else route.gateway]
+        if gateway.kind != "rest" and "pan" not in fields:
+            raise Problem(422, "fields", "the call's gateway needs pan")
         call = await self._settled(call)
-        if call.capture or call.mode == "sealed":
-            raise Problem(409, "busy", "a capture runs on this call, or it is sealed")
+        if call.mode == "sealed":
+            raise Problem(409, "sealed", "the call is sealed; a supervisor can release it")
+        if call.capture:
+            raise Problem(409, "busy", f"capture {call.capture:016x} runs on this call")
         number = secrets.randbits(63) | 1
         view = View(f"{number:016x}", call.call, call.number, call.correlation)
         self.captures[number] = view

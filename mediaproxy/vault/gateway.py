@@ -38,7 +38,11 @@ _LONGEST_TOKEN: Final = 256
 
 
 class NotTaken(Exception):
-    """This gateway has certainly taken nothing: another one may be asked."""
+    """This gateway has certainly taken nothing: another one may be asked. cause and status as in GatewayError."""
+
+    def __init__(self, cause: str, status: int = 0) -> None:
+        super().__init__(cause)
+        self.cause, self.status = cause, status
 
 
 class Adapter:
@@ -125,12 +129,19 @@ class Gateway:
         with Values(fields, self._expiry) as values:
             parts = self._adapter.body(values)
             if not parts:
-                raise GatewayError("not-configured")
+                raise GatewayError("not-configured", "lacks-field")
             return write(parts)
+
+    def has_credentials(self) -> bool:
+        """Whether those it needs can be read now."""
+        try:
+            return all(value.strip() for value in self._headers("").values() if value)
+        except GatewayError:
+            return False
 
     def ask(self, body: Room, fields: list[Field], key: str, deadline: float, exchange: Exchange) -> str:
         """Return the token. Asks again where that is safe. Raises GatewayError, NotTaken."""
-        taken = False
+        taken, cause, status = False, "resting", 0
         for attempt in range(1 + self.config.retries):
             if attempt:
                 time.sleep(min(_PAUSE * 2 ** (attempt - 1), max(deadline - time.monotonic(), 0.0)))
@@ -140,12 +151,13 @@ class Gateway:
                 answer = self._client.post(self._headers(key), body.view, deadline, exchange)
             except Unwanted:
                 raise GatewayError("test-gateway") from None
-            except Unsent:
+            except Unsent as error:
                 self.breaker.failed()
+                cause = str(error)
                 continue
-            except Unanswered:
+            except Unanswered as error:
                 self.breaker.failed()
-                taken = True
+                taken, cause, status = True, str(error), 0
                 if not self._idempotent:
                     break
                 continue
@@ -156,12 +168,13 @@ class Gateway:
             finally:
                 answer.body[:] = bytes(len(answer.body))
             self.breaker.failed()
+            cause, status = "status", answer.status
             taken |= answer.status not in _NOT_TAKEN
             if taken and not self._idempotent:
                 break
         if taken:
-            raise GatewayError("gateway-unavailable")
-        raise NotTaken
+            raise GatewayError("gateway-unavailable", cause, status)
+        raise NotTaken(cause, status)
 
     def _headers(self, key: str) -> dict[str, str]:
         """Raises GatewayError where a credential cannot be read."""
@@ -176,23 +189,23 @@ class Gateway:
                 headers["Authorization"] = f"Basic {_base64(_secret(config.basic_file))}"
             return headers | {name: _secret(file) for name, file in config.header_files.items()}
         except (OSError, UnicodeDecodeError):
-            raise GatewayError("not-configured") from None
+            raise GatewayError("not-configured", "credentials") from None
 
     def _judge(self, answer: Answer, fields: list[Field]) -> str:
         if answer.headers.get(REFERENCE_HEADER) and not self.config.reference_server:
             raise GatewayError("test-gateway")
         if not 200 <= answer.status < 300:
-            raise GatewayError(self._refusal(answer, fields))
+            raise GatewayError(self._refusal(answer, fields), "status", answer.status)
         if not answer.whole:
-            raise GatewayError("answer-refused")
+            raise GatewayError("answer-refused", "too-large")
         self._adapter.clean(answer.body, fields)
         screen.keyed(answer.body, fields)
         try:
             token = self._adapter.token(msgspec.json.decode(answer.body))
         except (msgspec.DecodeError, LookupError, TypeError, RecursionError):
-            raise GatewayError("answer-refused") from None
+            raise GatewayError("answer-refused", "no-token") from None
         if not isinstance(token, str) or not 1 <= len(token) <= _LONGEST_TOKEN or not token.isprintable():
-            raise GatewayError("answer-refused")
+            raise GatewayError("answer-refused", "no-token")
         screen.undeclared(answer.body, token, fields)
         return token
 

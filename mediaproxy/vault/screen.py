@@ -19,7 +19,7 @@ def keyed(answer: bytearray, fields: Iterable[Field]) -> None:
     """Raise GatewayError where `answer` holds what was keyed. Written with separators, backwards or escaped it is the
     same number."""
     if b"\\u00" in answer:
-        raise GatewayError("answer-refused")
+        raise GatewayError("answer-refused", "repeats-digits")
     fields = list(fields)
     bare = _digits(answer)
     backwards = bytearray(bare)
@@ -28,9 +28,9 @@ def keyed(answer: bytearray, fields: Iterable[Field]) -> None:
         for f in fields:
             with f.digits.view() as digits:
                 if len(digits) >= _SHORT and (bare.find(digits) >= 0 or backwards.find(digits) >= 0):
-                    raise GatewayError("answer-refused")
+                    raise GatewayError("answer-refused", "repeats-digits")
                 if f.name == "cvv" and not _told_anyway(digits, fields) and _stands_alone(answer, digits):
-                    raise GatewayError("answer-refused")
+                    raise GatewayError("answer-refused", "repeats-digits")
     finally:
         for buffer in (bare, backwards):
             buffer[:] = bytes(len(buffer))
@@ -43,13 +43,13 @@ def undeclared(answer: bytearray, token: str, fields: Iterable[Field]) -> None:
         for f in fields:
             with f.digits.view() as digits:
                 if f.name == "cvv" and bare == digits:
-                    raise GatewayError("answer-refused")
+                    raise GatewayError("answer-refused", "repeats-digits")
     finally:
         bare[:] = bytes(len(bare))
     for match in _NUMBER.finditer(answer):
         number = match.group().replace(b" ", b"").replace(b"-", b"")
         if match.group().decode() != token and card.luhn(number):
-            raise GatewayError("answer-refused")
+            raise GatewayError("answer-refused", "repeats-digits")
 
 
 def _digits(text: bytes | bytearray) -> bytearray:

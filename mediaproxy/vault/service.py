@@ -65,6 +65,9 @@ class Vault:
                 loop.add_reader(channel.fileno(), self._keys, KeyReceiver(channel))
             else:
                 loop.add_reader(channel.fileno(), self._messages, channel)
+        for name, gateway in self._gateways.items():
+            if not gateway.has_credentials():
+                log.get().error("gateway-without-credentials", gateway=name)
         self._process.begin()
         while not self._stop.is_set():
             await self._tick()
@@ -190,7 +193,10 @@ class Vault:
             token = await self._ask(capture)
         except GatewayError as error:
             capture.refused(error.reason)
-            log.get().warning("tokenization-failed", reason=error.reason, gateway=capture.gateway)
+            log.get().warning(
+                "tokenization-failed", capture=f"{capture.number:016x}", gateway=capture.gateway, reason=error.reason,
+                error=error.cause, status=error.status,
+            )  # fmt: skip
         except Exception as error:  # a bug must not keep the digits alive
             capture.refused("gateway-unavailable")
             log.get().error("tokenization-failed", exc_info=error)
@@ -213,7 +219,7 @@ class Vault:
         except TimeoutError:  # a server that sends an octet now and then never times out by itself
             submission.abort()
             work.add_done_callback(lambda done: done.exception())
-            raise GatewayError("gateway-unavailable") from None
+            raise GatewayError("gateway-unavailable", "timeout") from None
 
     async def _tick(self) -> None:
         """Time passes for every capture; what has changed since the last time is told."""

@@ -32,12 +32,13 @@ class Submission:
     def run(self) -> str:
         """Return the token. Raises GatewayError."""
         deadline = time.monotonic() + self.seconds
+        last = NotTaken("aborted")
         for gateway, body in self._ways:
             try:
                 return gateway.ask(body, self._fields, self._key, deadline, self._exchange)
-            except NotTaken:
-                continue
-        raise GatewayError("gateway-unavailable")
+            except NotTaken as error:
+                last = error
+        raise GatewayError("gateway-unavailable", last.cause, last.status)
 
     def abort(self) -> None:
         """Time is up: end what is under way."""

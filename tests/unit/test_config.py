@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mediaproxy import config, config_file, wav
+from mediaproxy import cli, config, config_file, wav
 from mediaproxy.demo import certificates
 from mediaproxy.errors import ConfigError
 
@@ -152,7 +152,7 @@ def files(tmp_path: Path, text: str) -> str:
         if name.endswith(".wav"):
             wav.write(name, np.zeros(800, np.int16))
         else:
-            Path(name).write_text("sixteen characters or more")
+            Path(name).write_text("user:sixteen-characters-or-more")
     return text
 
 
@@ -174,7 +174,7 @@ def test_fields_templates_prompts_and_receipts_of_the_documentation_hold(tmp_pat
         "stripe", "bank", 1
     )
     bank = bank.replace('kind = "stripe"', "")
-    route = "\n".join(line for line in blocks("[[route]]")[0].splitlines()[1:])
+    route = "\n".join(line for line in blocks("[[route]]")[0].splitlines()[1:] if line != "record = true")
     made = text.replace('gateway = "merchant"\nfields', f'gateway = "merchant"\n{route}\nfields', 1)
     loaded = load(tmp_path, files(tmp_path, made + "\n" + bank + "\n" + "\n".join(more)))
     assert loaded.routes[0].speech == "announced"
@@ -232,6 +232,8 @@ pan = "/etc/flattone/pan.wav"
         ('name = "second"', 'name = "second"\nheaders = { "Content-Length" = "5" }', "gateway.headers"),
         ('name = "second"', 'name = "second"\nheader_files = { "X-Y" = "/nonexistent" }', "gateway.header_files"),
         ('name = "second"', 'name = "second"\nbasic_file = "/etc/flattone/second"', "gateway.basic_file"),
+        ('"{pan}"', '"{pan"', "gateway.body: a brace"),
+        ('name = "second"', 'name = "second"\nca_file = "/etc/flattone/second"', "gateway.ca_file"),
         ('name = "second"', 'name = "second"\nerrors = { a = "stolen" }', "declined, invalid-field"),
         ('https://x.example.com/h"', 'http://x.example.com/h"', "webhook.url"),
         ('secret_file = "/etc/flattone/secret"', 'secret_file = "/nonexistent"', "webhook.secret_file"),
@@ -287,3 +289,32 @@ def test_nothing_is_asked_of_a_caller_that_the_gateway_does_not_take(
     else:
         with pytest.raises(ConfigError, match=r"route\.fields: gateway second"):
             load(tmp_path, made)
+
+
+@pytest.mark.parametrize(
+    ("key", "content", "good"),
+    [
+        ("bearer_file", "sk_live_x\n", True),
+        ("bearer_file", "", False),
+        ("bearer_file", "two words", False),
+        ("bearer_file", "two\nlines", False),
+        ("bearer_file", "schlüssel", False),
+        ("basic_file", "user:word", True),
+        ("basic_file", "user", False),
+        ("header_files", "anything goes", True),
+        ("header_files", " \n", False),
+    ],
+)
+def test_credentials_that_cannot_be_used_are_found_before_the_first_card(
+    tmp_path: Path, text: str, key: str, content: str, good: bool
+) -> None:
+    made = files(tmp_path, text + PAY)
+    secret = tmp_path / "made" / "second"
+    if key == "header_files":
+        made = made.replace(f'bearer_file = "{secret}"', f'header_files = {{ "X-Key" = "{secret}" }}')
+    elif key == "basic_file":
+        made = made.replace(f'bearer_file = "{secret}"', f'basic_file = "{secret}"')
+    (tmp_path / "f.toml").write_text(made)
+    secret.write_text(content)
+    assert cli.main(["check-config", str(tmp_path / "f.toml")]) == (0 if good else 2)
+    load(tmp_path, made)  # while serving only the vault opens it

@@ -13,13 +13,20 @@ const REASON = {
   interrupted: "please key it again",
 };
 const STATUS = {
-  keying: "The caller can key now.", complete: "All fields received.", submitting: "Sending to the gateway…",
+  keying: "The caller can key now.", complete: "All fields received. You can send them now.", submitting: "Sending to the gateway…",
   cancelled: "Cancelled.",
+};
+const PROBLEM = {
+  unauthorized: "This access token is not known.", "no-call": "There is no call on this extension that you may see.",
+  "several-calls": "There is more than one call on this extension.", ended: "The payment has ended.",
+  "not-configured": "Payments are not set up for this call.", sealed: "The line is sealed. A supervisor can release it.",
+  "vault-unavailable": "The payment service does not answer. Please try again.",
+  "not-armed": "The line could not be prepared. Nothing was taken; please try again.",
 };
 const $ = (id) => document.getElementById(id);
 const BRAND = {
   visa: "Visa", mastercard: "Mastercard", amex: "American Express", diners: "Diners Club", discover: "Discover",
-  jcb: "JCB", unionpay: "UnionPay", maestro: "Maestro",
+  jcb: "JCB", unionpay: "UnionPay", maestro: "Maestro", mir: "Mir",
 };
 let capture = null;
 
@@ -30,7 +37,7 @@ async function call(path, body) {
     body: body ? JSON.stringify(body) : undefined,
   });
   const data = await answer.json();
-  if (!answer.ok) throw Object.assign(new Error(data.detail || data.title), { kind: data.title });
+  if (!answer.ok) throw Object.assign(new Error(PROBLEM[data.title] || data.detail || data.title), { kind: data.title });
   return data;
 }
 
@@ -71,10 +78,16 @@ function show(field, state, count, extra) {
     $("fields").append(row);
   }
   row.className = state;
+  row.querySelector("button").hidden = state === "waiting" && !extra.reason;
+  for (const other of document.querySelectorAll("#fields li")) other.removeAttribute("aria-current");
+  const current = [...document.querySelectorAll("#fields li")].find((li) => !li.classList.contains("complete"));
+  if (current) current.setAttribute("aria-current", "step");
+  if (state === "invalid") say(`${label(field)}: ${REASON[extra.reason] || "not valid"}. Please ask the caller to key it again.`, "bad");
+  else if (current && state !== "filling") say(`The caller can key the ${label(current.dataset.field).toLowerCase()} now.`);
   row.querySelector(".dots").textContent = "●".repeat(count);
   const words = {
     waiting: "waiting",
-    filling: `${count} digit${count === 1 ? "" : "s"} received${extra.reason ? ` (before: ${REASON[extra.reason]})` : ""}`,
+    filling: `${count} digit${count === 1 ? "" : "s"} received${extra.reason ? ` (the try before: ${REASON[extra.reason]})` : ""}`,
     complete: `${count} digits received${extra.brand ? `, ${BRAND[extra.brand] || extra.brand}` : ""}${extra.last4 ? ` ending in ${extra.last4}` : ""} ✓`,
     invalid: `${REASON[extra.reason] || "not valid"}: the caller can key it again`,
   };
@@ -85,15 +98,27 @@ function take(event) {
   if (event.field) return show(event.field, event.state, event.digits_received, event);
   if (event.speech) $("speech").hidden = event.speech === "off";
   $("submit").hidden = event.state !== "complete";
+  if (event.state === "submitting") {
+    $("actions").hidden = true;
+    for (const button of document.querySelectorAll("#fields button")) button.hidden = true;
+  }
   if (event.state === "token") say(`Done. Token ${event.token}`, "good");
   else if (event.state === "failed") say(`Failed: ${REASON[event.reason] || "please start again"}.`, "bad");
   else say(STATUS[event.state] || event.state);
+  if (["failed", "cancelled"].includes(event.state)) {
+    for (const row of document.querySelectorAll("#fields li")) {
+      row.className = "";
+      row.querySelector(".dots").textContent = "";
+      row.querySelector(".state").textContent = "wiped";
+    }
+  }
   if (["token", "failed", "cancelled"].includes(event.state)) finish();
 }
 
 function finish() {
   capture = null;
   $("actions").hidden = $("speech").hidden = true;
+  for (const row of document.querySelectorAll("#fields li")) row.removeAttribute("aria-current");
   $("begin").disabled = false;
   for (const button of document.querySelectorAll("#fields button")) button.hidden = true;
 }
