@@ -54,8 +54,10 @@ def check(config: Config) -> None:
 
 def _fields(config: Config) -> None:
     for field in config.fields:
-        if not _NAME.fullmatch(field.name) or field.name in CARD_FIELDS:
-            raise ConfigError("field.name: lower-case letters, digits and -, and none of pan, expiry, cvv")
+        if not _NAME.fullmatch(field.name) or field.name in (*CARD_FIELDS, *_PROMPTS):
+            raise ConfigError(
+                f"field.name: lower-case letters, digits and -, none of {', '.join((*CARD_FIELDS, *_PROMPTS))}"
+            )
         if not 1 <= field.least <= field.most <= _LONGEST_FIELD:
             raise ConfigError(f"field.least, field.most: 1 to {_LONGEST_FIELD} digits, least not above most")
     if not 1 <= config.capture.tries <= 100:
@@ -162,10 +164,18 @@ def _gateway(gateway: GatewayConfig, config: Config, gateways: dict[str, Gateway
         for key in _SHAPE:
             if getattr(gateway, key) != getattr(fresh, key) and not (key == "headers" and gateway.kind == "stripe"):
                 raise ConfigError(f'gateway.{key}: goes with kind = "rest"')
+    if not gateway.token:
+        raise ConfigError("gateway.token: where the answer has it, like data.0.id")
+    if gateway.idempotency_header.lower() in {name.lower() for name in gateway.headers} - {""}:
+        raise ConfigError("gateway.idempotency_header: is set by gateway.headers to one value for all")
     known = {*CARD_FIELDS, *(field.name for field in config.fields), *(f"expiry.{part}" for part in EXPIRY_PARTS)}
     for name in places(gateway.body):
         if name not in known:
             raise ConfigError(f"gateway.body: a place names no field; known: {', '.join(sorted(known))}")
+    for text in _texts(gateway.body):
+        inner = text.removeprefix("int:")
+        if inner != text and not re.fullmatch(r"\{expiry\.(month|m|year|yy)\}", inner):
+            raise ConfigError("gateway.body: int: goes with one part of the expiry date: others may begin with 0")
     if any(brace in PLACE.sub("", text) for text in _texts(gateway.body) for brace in "{}"):
         raise ConfigError("gateway.body: a brace that is no place for a field: {pan}, {expiry.month} ...")
     if gateway.body and not list(places(gateway.body)):
@@ -180,6 +190,10 @@ def check_secrets(config: Config) -> None:
         for key, file in [*secrets, *(("header_files", file) for file in gateway.header_files.values())]:
             if file:
                 _secret(file, f"gateway.{key}", gateway.name)
+    for webhook in config.webhooks:
+        if os.access(webhook.secret_file, os.R_OK) and len(Path(webhook.secret_file).read_bytes().strip()) < 16:
+            raise ConfigError(f"webhook.secret_file: its file needs at least 16 characters (webhook {webhook.name})")
+    for gateway in config.gateways:
         if gateway.client_certificate and os.access(gateway.client_key, os.R_OK):
             try:
                 ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(gateway.client_certificate, gateway.client_key)

@@ -1,10 +1,13 @@
-"""HTTPS with the standard library, whose client sends a buffer as it lies (httpx was measured to keep a copy of what
-it sends; `http.client` keeps none). One connection a request: nothing stays behind in a pool. Redirects are not
-followed."""
+"""A small HTTPS client for what must not be kept: it sends a buffer as it lies and reads into one that is wiped.
+
+httpx was measured to keep a copy of what it sends, `http.client` of what it receives (its reader's buffer and the
+strings of its headers are never blanked). One connection a request: nothing stays behind in a pool. Redirects are not
+followed; answers are HTTP/1.1 by length, in chunks or up to the connection's end (RFC 9112 section 6.3).
+"""
 
 from __future__ import annotations
 
-import http.client
+import re
 import socket
 import ssl
 import threading
@@ -15,8 +18,19 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from mediaproxy.room import Room
+
 LARGEST_ANSWER: Final = 65_536
+LARGEST_HEAD: Final = 16_384
 HTTP: Final = "http/1.1"
+_CLEANSE: Final = 2
+"""SSL_OP_CLEANSE_PLAINTEXT (OpenSSL 3): what has been read is blanked in OpenSSL's own buffer; the ssl module has no
+name for it."""
+_STATUS = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})(?: |\r\n)")
+_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,9})[ \t]*\r\n", re.IGNORECASE)
+_CHUNKED = re.compile(rb"\r\ntransfer-encoding:[ \t]*chunked[ \t]*\r\n", re.IGNORECASE)
+_CODED = re.compile(rb"\r\n(?:transfer|content)-encoding:[ \t]*(?!identity)[a-z]", re.IGNORECASE)
+_CHUNK = re.compile(rb"([0-9A-Fa-f]{1,6})[^\r\n]{0,200}\r\n")
 
 
 class Unsent(Exception):
@@ -33,12 +47,13 @@ class Unwanted(Exception):
 
 @dataclass(slots=True)
 class Answer:
-    """body: to be wiped by whoever reads it; `whole`: False where it was too large to be kept."""
+    """body: to be wiped by whoever reads it; whole: False where it was too large to be kept; marked: whether it has
+    the header that was asked for."""
 
     status: int
-    headers: http.client.HTTPMessage
     body: bytearray
     whole: bool = True
+    marked: bool = False
 
 
 class Exchange:
@@ -53,7 +68,7 @@ class Exchange:
         with self._lock:
             self._socket = sock
         if self.aborted:
-            self.abort()
+            self.cut()
 
     def abort(self) -> None:
         """End what is under way, now, and whatever would follow."""
@@ -72,17 +87,21 @@ class Exchange:
 
 class Client:
     """Posts to one server. ca_file: whose certificates are believed (default: the system's); certificate and key: this
-    side's own; protocols: further ones to offer (ALPN), on which the server is not spoken to if it takes one."""
+    side's own; protocols: further ones to offer (ALPN), on which the server is not spoken to if it takes one; marker: a
+    header to look for in answers."""
 
     def __init__(
         self, url: str, ca_file: str = "", certificate: str = "", key: str = "", connect_seconds: float = 3.0,
-        protocols: tuple[str, ...] = (),
+        protocols: tuple[str, ...] = (), marker: str = "",
     ) -> None:  # fmt: skip
         parts = urlsplit(url)
         self._host, self._port = parts.hostname or "", parts.port or 443
-        self._path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        self._first = f"POST {path} HTTP/1.1\r\nHost: {host}{f':{parts.port}' if parts.port else ''}\r\n"
         self._files = ca_file, certificate, key
         self._connect_seconds, self._protocols = connect_seconds, protocols
+        self._marker = f"\r\n{marker.lower()}:".encode() if marker else b""
         self._context: tuple[tuple[float, ...], ssl.SSLContext] | None = None
 
     def post(
@@ -91,49 +110,45 @@ class Client:
         """Send `body` and wait for the answer until `deadline` on the monotonic clock. Raises Unsent, Unanswered,
         Unwanted."""
         exchange = exchange or Exchange()
+        head = self._head(headers, len(body))
         sock = self._connect(deadline, exchange)
         late = threading.Timer(_left(deadline), exchange.cut)  # an octet now and then keeps every single wait short
         late.daemon = True
         late.start()
-        connection = http.client.HTTPConnection(self._host, self._port)
-        connection.sock = sock
-        sent = False
         try:
-            connection.putrequest("POST", self._path)
-            for name, value in headers.items():
-                connection.putheader(name, value)
-            connection.putheader("Content-Length", str(len(body)))
-            connection.putheader("Connection", "close")
             if exchange.aborted:
                 raise Unsent("aborted")
-            sent = True
-            connection.endheaders()
-            connection.send(body)
-            return _read(connection, sock, deadline)
+            sock.sendall(head)
+            sock.sendall(body)
+            return self._read(sock, deadline)
         except TimeoutError:
             raise Unanswered("timeout") from None
-        except (OSError, http.client.HTTPException, ValueError):  # ValueError: a header that cannot be sent, or was not
-            raise (Unanswered("cut") if sent else Unsent("header")) from None
+        except (OSError, ValueError):
+            raise Unanswered("timeout" if time.monotonic() >= deadline else "cut") from None
         finally:
             late.cancel()
             exchange.hold(None)
-            connection.close()
+            sock.close()
+
+    def _head(self, headers: Mapping[str, str], size: int) -> bytes:
+        lines = [f"{name}: {value}\r\n" for name, value in headers.items()]
+        text = "".join([self._first, *lines, f"Content-Length: {size}\r\nConnection: close\r\n\r\n"])
+        if not text.isascii() or any(not line[:-2].isprintable() for line in lines):
+            raise Unsent("header")
+        return text.encode()
 
     def _connect(self, deadline: float, exchange: Exchange) -> ssl.SSLSocket:
-        plain: socket.socket | None = None
+        patience = min(deadline, time.monotonic() + self._connect_seconds)
+        plain = self._reach(patience)
+        exchange.hold(plain)
         try:
-            patience = min(deadline, time.monotonic() + self._connect_seconds)
-            plain = socket.create_connection((self._host, self._port), _left(patience))
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            exchange.hold(plain)
             plain.settimeout(_left(patience))
             sock = self._fresh_context().wrap_socket(plain, server_hostname=self._host)
         except (OSError, ValueError) as error:
             exchange.hold(None)
-            if plain is not None:
-                plain.close()
-            cause = "certificate" if isinstance(error, ssl.SSLCertVerificationError) else "tls" if plain else "connect"
-            raise Unsent(cause) from None
+            plain.close()
+            raise Unsent("certificate" if isinstance(error, ssl.SSLCertVerificationError) else "tls") from None
         if sock.selected_alpn_protocol() in self._protocols:
             exchange.hold(None)
             sock.close()
@@ -142,6 +157,21 @@ class Client:
         sock.settimeout(_left(deadline))
         return sock
 
+    def _reach(self, patience: float) -> socket.socket:
+        """A connection to one of the host's addresses, within one time for all of them."""
+        try:
+            found = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError):
+            raise Unsent("name") from None
+        for *_, address in found:
+            if time.monotonic() >= patience:
+                break
+            try:
+                return socket.create_connection((str(address[0]), int(address[1])), _left(patience))
+            except OSError:
+                continue
+        raise Unsent("connect")
+
     def _fresh_context(self) -> ssl.SSLContext:
         """The TLS context, made again when one of its files has changed. Raises OSError, also of what is in them."""
         stamps = tuple(Path(name).stat().st_mtime for name in self._files if name)
@@ -149,28 +179,86 @@ class Client:
             ca_file, certificate, key = self._files
             context = ssl.create_default_context(cafile=ca_file or None)
             context.set_alpn_protocols([HTTP, *self._protocols])
+            context.options |= _CLEANSE
             if certificate:
                 context.load_cert_chain(certificate, key)
             self._context = stamps, context
         return self._context[1]
 
+    def _read(self, sock: ssl.SSLSocket, deadline: float) -> Answer:
+        """The answer. Raises OSError, ValueError where it is none."""
+        room = Room(LARGEST_HEAD + 2 * LARGEST_ANSWER)
+        try:
+            raw, size, ended = room.view, 0, False
+            while True:
+                answer = self._parse(raw[:size], ended)
+                if answer is not None:
+                    return answer
+                if ended or size == len(raw):
+                    raise ValueError("no answer")
+                if time.monotonic() > deadline:
+                    raise TimeoutError
+                got = sock.recv_into(raw[size:])
+                size, ended = size + got, not got
+        finally:
+            room.close()
+
+    def _parse(self, raw: memoryview, ended: bool) -> Answer | None:
+        """The answer in what has come; None while it is not whole. ended: no more will come. Raises ValueError."""
+        end = re.search(rb"\r\n\r\n", raw[:LARGEST_HEAD])
+        if end is None:
+            if len(raw) >= LARGEST_HEAD:
+                raise ValueError("no head")
+            return None
+        head, rest = raw[: end.end() - 2], raw[end.end() :]
+        status = _STATUS.match(head)
+        if status is None:
+            raise ValueError("no status")
+        code = int(status[1])
+        if code < 200:  # 100 Continue: the answer follows
+            return self._parse(rest, ended)
+        marked = bool(self._marker) and re.search(re.escape(self._marker), head, re.IGNORECASE) is not None
+        length = _LENGTH.search(head)
+        if _CHUNKED.search(head):
+            body = _unchunk(rest)
+        elif length is not None and not _CODED.search(head):
+            body = bytearray(rest[: int(length[1])]) if len(rest) >= int(length[1]) else None
+        else:
+            body = bytearray(rest) if ended or code in (204, 304) else None
+        if body is None and len(rest) > LARGEST_ANSWER:
+            return Answer(code, bytearray(), False, marked)
+        if body is not None and len(body) > LARGEST_ANSWER:
+            body[:] = bytes(len(body))
+            return Answer(code, bytearray(), False, marked)
+        return None if body is None else Answer(code, body, True, marked)
+
+
+def _unchunk(rest: memoryview) -> bytearray | None:
+    """The body in chunks; None while it is not whole. Raises ValueError."""
+    at, body_size = 0, 0
+    spans = []
+    while True:
+        chunk = _CHUNK.match(rest[at:])
+        if chunk is None:
+            if len(rest) - at > 250:
+                raise ValueError("no chunk")
+            return None
+        size, start = int(chunk[1], 16), at + chunk.end()
+        if not size:
+            break
+        if start + size + 2 > len(rest):
+            return None
+        spans.append((start, start + size))
+        body_size += size
+        at = start + size + 2
+    body = bytearray(body_size)
+    to = 0
+    for start, stop in spans:
+        body[to : to + stop - start] = rest[start:stop]
+        to += stop - start
+    return body
+
 
 def _left(deadline: float) -> float:
     """Seconds until then; never none, which would mean not to wait at all."""
     return max(deadline - time.monotonic(), 0.001)
-
-
-def _read(connection: http.client.HTTPConnection, sock: socket.socket, deadline: float) -> Answer:
-    response = connection.getresponse()
-    answer, size = bytearray(LARGEST_ANSWER + 1), 0
-    while size < len(answer) and (got := response.readinto(memoryview(answer)[size:])):
-        size += got
-        if time.monotonic() > deadline:
-            answer[:] = bytes(len(answer))
-            raise TimeoutError
-    if size <= LARGEST_ANSWER:
-        if response.length:  # fewer octets than were announced
-            answer[:] = bytes(len(answer))
-            raise http.client.IncompleteRead(b"")
-        del answer[size:]
-    return Answer(response.status, response.headers, answer, size <= LARGEST_ANSWER)

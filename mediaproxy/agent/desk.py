@@ -81,10 +81,6 @@ class Desk:
                 self.calls.pop(message.call, None)
             else:
                 self.calls[message.call] = message
-                view = self.captures.get(message.capture)
-                if view is not None and not view.call:  # told by the vault after a restart of this process
-                    view.call, view.number = message.call, message.number
-                    view.correlation = message.correlation
                 self._start_by_route(message)
         elif isinstance(message, m.CaptureState):
             self._captured(message)
@@ -133,8 +129,7 @@ class Desk:
                 self._captured(m.CaptureState(number, "failed", fields, "vault-restarted"))
 
     def _captured(self, state: m.CaptureState) -> None:
-        call = next((c for c in self.calls.values() if c.capture == state.capture), None)
-        owner = (call.call, call.number, call.correlation) if call is not None else ("", "")
+        owner = state.call, state.number, state.correlation
         view = self.captures.setdefault(state.capture, View(f"{state.capture:016x}", *owner))
         before = view.state
         if before is not None and view.ended:
@@ -193,9 +188,13 @@ class Desk:
         self._forget_oldest()
         changed = view.changed
         view.armed = asyncio.get_running_loop().create_future()
-        sent = self._vault.send(m.BeginCapture(number, fields, call.route, template))
+        sent = self._vault.send(
+            m.BeginCapture(number, fields, call.route, template, call.call, call.number, call.correlation)
+        )
         if not sent or not await _within(changed.wait()) or view.ended:
             self._vault.send(m.Act(number, "cancel"))
+            if view.state is None:
+                del self.captures[number]
             raise Problem(503, "vault-unavailable", "the capture could not begin")
         sent = self._signalling.send(m.Arm(call.call, number))
         if not sent or not await _within(view.armed) or not view.armed.result():

@@ -25,7 +25,9 @@ from mediaproxy.ipc import messages as m
 FIRST_PAUSE: Final = 1.0
 LONGEST_PAUSE: Final = 300.0
 """Seconds between tries: twice as long each time."""
-THREADS: Final = 8
+THREADS: Final = 4
+"""Of each webhook: one that hangs delays no other."""
+LEAST_SECRET: Final = 16
 WAITING: Final = 10_000
 """Receipts that may wait; beyond, new ones are dropped and counted."""
 
@@ -51,7 +53,7 @@ class Webhooks:
         self._hooks = {hook.name: (hook, Client(hook.url, hook.ca_file)) for hook in config.webhooks}
         self._by_route = {route.name: route.webhook for route in config.routes if route.webhook}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._threads = ThreadPoolExecutor(THREADS, "webhook")
+        self._threads = {name: ThreadPoolExecutor(THREADS, name) for name in self._hooks}
         self._told: dict[str, None] = {}
         self._counts = {"webhooks": 0.0, "webhooks_failed": 0.0}
 
@@ -89,7 +91,7 @@ class Webhooks:
         body = msgspec.json.encode(receipt)
         until, pause = time.monotonic() + hook.keep_seconds, FIRST_PAUSE
         loop = asyncio.get_running_loop()
-        while not await loop.run_in_executor(self._threads, _post, hook, client, body):
+        while not await loop.run_in_executor(self._threads[hook.name], _post, hook, client, body):
             if time.monotonic() + pause > until:
                 self._failed(receipt.id, "not-delivered")
                 return
@@ -106,6 +108,8 @@ def _post(hook: WebhookConfig, client: Client, body: bytes) -> bool:
     """Whether the receipt was taken."""
     try:
         secret = Path(hook.secret_file).read_bytes().strip()
+        if len(secret) < LEAST_SECRET:
+            return False
         at = str(int(time.time()))
         signature = hmac.digest(secret, at.encode() + b"." + body, "sha256").hex()
         headers = {"Content-Type": "application/json", "Flattone-Signature": f"t={at},v1={signature}"}

@@ -218,6 +218,9 @@ class BeginCapture(Message, frozen=True):
     fields: tuple[str, ...]
     route: str
     template: str = ""
+    call: str = ""
+    number: str = ""
+    correlation: str = ""
 
 
 class Act(Message, frozen=True):
@@ -251,6 +254,9 @@ class CaptureState(Message, frozen=True):
     speech: str = "off"
     """off, muted, announced: whether the caller's speech is kept from the agent now."""
     route: str = ""
+    call: str = ""
+    number: str = ""
+    correlation: str = ""
 
 
 class Cue(Message, frozen=True):

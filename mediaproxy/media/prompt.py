@@ -56,6 +56,7 @@ class Prompts:
 
     def __init__(self) -> None:
         self._playing: dict[int, _Playing] = {}
+        self._riding: set[int] = set()
 
     def __bool__(self) -> bool:
         return bool(self._playing)
@@ -63,6 +64,13 @@ class Prompts:
     def play(self, slot: int, audio: Samples, to_agent: bool, numbers: tuple[int, int, int], now: float) -> None:
         """Begin. numbers: SSRC, sequence number and timestamp to begin a stream with, if one is needed."""
         self._playing[slot] = _Playing(audio, to_agent, numbers, now + UNSPOKEN)
+        if slot in self._riding:
+            self._playing[slot].due = float("inf")
+
+    def ride_only(self, slot: int, only: bool) -> None:
+        """Whether prompts of `slot` may have no stream of their own: under SRTP a second source would have to have its
+        index kept as well, or a new worker would use one twice (RFC 3711 section 9.1)."""
+        (self._riding.add if only else self._riding.discard)(slot)
 
     def stop(self, slot: int) -> None:
         """End what plays, if anything does."""
@@ -83,7 +91,8 @@ class Prompts:
         for i in self._among(to):
             if codec[i] in _CODECS:
                 start, end = (int(place) for place in spans[i])
-                slab[i, start:end] = g711.encode(self._say(int(to[i]), end - start, now + UNSPOKEN), int(codec[i]))
+                patience = float("inf") if int(to[i]) in self._riding else max(UNSPOKEN, 2.5 * (end - start) / 8000)
+                slab[i, start:end] = g711.encode(self._say(int(to[i]), end - start, now + patience), int(codec[i]))
 
     def alone(self, out: Rows, egress: Egress, to: int, size: int, now: float) -> tuple[int, int, int, int] | None:
         """Send the next `size` samples in a stream of the prompt's own: (row, slot, timestamp, codec) of the packet."""

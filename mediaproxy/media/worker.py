@@ -329,6 +329,7 @@ class Worker:
             self._keyring.set(slot, port, leg.suite, leg.own_key, leg.peer_key)
             self._pump.update(slot, (leg.host, leg.port) if leg.host else None, leg.control_port)
             self._engine.update(slot, leg.receive, leg.send, leg.ptime)
+            self._engine.prompts.ride_only(slot, bool(leg.suite))
 
     def _set_mode(self, call: Call, message: m.SetMode) -> None:
         self._engine.hear_out(self._clock())  # what was keyed until now belongs to the capture until now

@@ -12,8 +12,8 @@ from typing import Any, Final
 from urllib.parse import quote_plus
 
 from mediaproxy.config import PLACE
+from mediaproxy.room import Room
 from mediaproxy.vault.fields import Field, expiry_parts
-from mediaproxy.vault.secret import Room
 
 Part = bytes | memoryview
 _NUMBER: Final = "int:"

@@ -30,7 +30,6 @@ STATES: Final[dict[tuple[str, str], str]] = {
 }
 """What each event makes of each state; nothing else happens. What is on its way to the gateway is waited for: neither
 the agent nor the end of the call takes it back, or nobody would know what became of it. An end wipes."""
-_FAULTS: Final = frozenset({"call-ended", "not-armed", "sealed", "stopped", "call-lost", "not-configured", "fault"})
 
 STAR, POUND = 10, 11
 """Telephone-event codes (RFC 4733 table 3)."""
@@ -38,6 +37,9 @@ SILENT_MS: Final = 5000
 """A source that has been silent so long no longer keeps a worse one from being heard."""
 TWIN_MS: Final = 400
 """The same key from a better source within this time is the same press."""
+LOST_MS: Final = 2000
+"""A key of a worse source that the better one has not had for so long, before or after, is one that it has lost: an
+INFO comes when its key is released, and later still over a busy proxy."""
 
 
 @dataclass(slots=True)
@@ -63,11 +65,17 @@ class Capture:
     """Whether it is told at once. What follows from a key is told on a coarse grid, or its rhythm would be told."""
     sent: bool = False
     """Whether the gateway has been asked."""
+    owner: tuple[str, str, str] = ("", "", "")
+    """Call, extension and correlation, kept for an agent process that has been restarted."""
     turn: int = 0
     """Counts the moments at which the caller is asked for something."""
     _last_ms: int = 0
     _last_event: int = field(default=-1, repr=False)
     _starred: bool = False
+    _recent: list[tuple[int, int]] = field(default_factory=list, repr=False)
+    """The last keys of the source that is listened to: when, and which."""
+    _unmatched: tuple[int, int, int] | None = field(default=None, repr=False)
+    """A key of a worse source that the better one has not had: when, which, and the source."""
 
     @classmethod
     def begin(
@@ -111,17 +119,26 @@ class Capture:
     def _is_another_press(self, key: Key) -> bool:
         """One source is listened to: the best that has spoken. Where a better one takes over, it may repeat a key;
         where the best falls silent while a worse one goes on (a change of codec), the worse one takes over."""
-        apart = (key.ms - self._last_ms + 0x80000000 & 0xFFFFFFFF) - 0x80000000  # clocks of two processes: either first
+        apart = _between(key.ms, self._last_ms)
         if self.source is None or key.source == self.source:
             self.source = key.source
-            self._last_ms, self._last_event = key.ms, key.event
+            self._heard(key)
             return True
         if key.source > self.source and apart < SILENT_MS:
+            if not any(event == key.event and abs(_between(key.ms, ms)) <= LOST_MS for ms, event in self._recent):
+                self._unmatched = key.ms, key.event, key.source
             return False
         twin = key.event == self._last_event and abs(apart) <= TWIN_MS
         self.source = key.source
-        self._last_ms, self._last_event = key.ms, key.event
+        self._heard(key)
         return not twin
+
+    def _heard(self, key: Key) -> None:
+        """A key of the source that is listened to."""
+        self._last_ms, self._last_event = key.ms, key.event
+        self._recent = [*self._recent[-7:], (key.ms, key.event)]
+        if self._unmatched is not None and self._unmatched[1] == key.event:
+            self._unmatched = None
 
     def _clear(self, current: Field) -> None:
         """`*` clears the field being keyed; in an empty one the field before."""
@@ -129,11 +146,18 @@ class Capture:
         if current.state == WAITING and before >= 0:
             self._forget(self.fields[before])
         self._forget(current)
+        self._forget_begun()
 
     def _clear_all(self) -> None:
         """`**` begins the capture anew."""
         for f in self.fields:
             self._forget(f)
+
+    def _forget_begun(self) -> None:
+        """What has been begun is begun anew when another field comes first again: nobody knows where they were."""
+        for f in self.fields:
+            if f.state == FILLING:
+                self._forget(f)
 
     def _forget(self, f: Field) -> None:
         f.clear()
@@ -195,6 +219,7 @@ class Capture:
             for f in self.fields:
                 if f.name == name:
                     self._forget(f)
+                    self._forget_begun()
                     self._go("again")
                     self._ask(now)
                     self.dirty = self.urgent = True
@@ -214,6 +239,7 @@ class Capture:
         current = self._current()
         if self.state == KEYING and current is not None:
             current.clear()
+            self._forget_begun()
             current.reason = "interrupted"
             self._settle(current, now)
             self._ask(now)
@@ -221,6 +247,7 @@ class Capture:
 
     def tick(self, now: float) -> None:
         """Time passes: a pause may end a field of open length, and a caller who keys nothing more the capture."""
+        self._look_for_lost(now)
         current = self._current()
         if self.state == KEYING and current is not None and now >= self.pause_deadline:
             self._starred = False
@@ -230,6 +257,13 @@ class Capture:
                 self._settle(current, now)
         if now >= self.deadline or (self.state == KEYING and now >= self.field_deadline):
             self.fail("timeout")
+
+    def _look_for_lost(self, now: float) -> None:
+        """A key that only a worse source has had means that the better one has gone: what is being keyed lacks it."""
+        if self._unmatched is None or _between(int(now * 1000), self._unmatched[0]) <= LOST_MS:
+            return
+        self.source, self._unmatched = self._unmatched[2], None
+        self.interrupt(now)
 
     def fail(self, reason: str) -> None:
         """Something ends it, unless it is on its way to the gateway."""
@@ -254,7 +288,8 @@ class Capture:
         self.urgent |= event not in ("filled", "again")
         if state not in ENDED:
             return
-        self._last_event = -1
+        self._last_event, self._unmatched = -1, None
+        self._recent.clear()
         for f in self.fields:
             f.wipe()
         if state != TOKEN:
@@ -280,5 +315,19 @@ class Capture:
         fields = tuple(m.FieldState(f.name, f.state, f.received, f.reason) for f in self.fields)
         speech = self.route.speech if self.route.speech != "off" and self.cue()[1] else "off"
         return m.CaptureState(
-            self.number, self.state, fields, self.reason, self.token, self.brand, self.last4, speech, self.route.name
+            self.number,
+            self.state,
+            fields,
+            self.reason,
+            self.token,
+            self.brand,
+            self.last4,
+            speech,
+            self.route.name,
+            *self.owner,
         )
+
+
+def _between(one: int, other: int) -> int:
+    """Milliseconds from `other` to `one`, on clocks that wrap; those of two processes: either may be first."""
+    return (one - other + 0x80000000 & 0xFFFFFFFF) - 0x80000000

@@ -58,6 +58,13 @@ def lengths(digits: memoryview, long: bool) -> tuple[int, int]:
     return (own.usual, own.usual) if own.usual and not long else (min(own.lengths), max(own.lengths))
 
 
+def may_end(digits: memoryview) -> bool:
+    """Whether a rest may end a number of this length: callers rest between groups of four as well, so one without a
+    usual length ends so with 16 or 19 digits; any other with `#`."""
+    own = brand(digits)
+    return len(digits) in ((own.usual,) if own is not None and own.usual else ()) + (16, 19)
+
+
 def fits(digits: memoryview, long: bool) -> bool:
     """Whether a number of its brand may have as many digits."""
     own = brand(digits)

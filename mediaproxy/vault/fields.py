@@ -129,7 +129,10 @@ class Field:
 
     def may_be_whole(self, brand: card.Brand | None) -> bool:
         """Whether a pause here ends the field: it is right as it stands."""
-        return self.state == FILLING and not self._wrong(brand)
+        if self.state != FILLING or self._wrong(brand):
+            return False
+        with self.digits.view() as view:
+            return self.name != "pan" or card.may_end(view)
 
     def end(self, brand: card.Brand | None) -> None:
         """The caller is done with this field (`#`, a pause, or its length): complete, or invalid and wiped."""

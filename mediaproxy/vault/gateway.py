@@ -15,10 +15,10 @@ import msgspec
 from mediaproxy.config import GatewayConfig, Reason
 from mediaproxy.errors import GatewayError
 from mediaproxy.https import Answer, Client, Exchange, Unanswered, Unsent, Unwanted
+from mediaproxy.room import Room
 from mediaproxy.vault import screen
 from mediaproxy.vault.body import Part, Values, write
 from mediaproxy.vault.fields import Field
-from mediaproxy.vault.secret import Room
 
 REASONS: Final = (
     "declined", "invalid-field", "gateway-unavailable", "not-configured", "answer-refused", "test-gateway",
@@ -30,8 +30,8 @@ gateway never does. It says so in a header of every answer as well, for when som
 REFERENCE_HEADER: Final = "Flattone-Reference-Server"
 _PAUSE: Final = 0.1
 """Seconds before the first repetition; twice as many before each further one."""
-_NOT_TAKEN: Final = (429, 503)
-"""Statuses that say that nothing was done (RFC 6585 section 4, RFC 9110 section 15.6.4)."""
+_NOT_TAKEN: Final = 429
+"""The status that says that nothing was done (RFC 6585 section 4); a 503 may be a proxy's that has passed it on."""
 _LATER: Final = (408, 409, 429)
 """Refusals that are none of the card's: a timeout, the same key being worked on, too many requests."""
 _LONGEST_TOKEN: Final = 256
@@ -120,7 +120,7 @@ class Gateway:
         self._idempotent = adapter.idempotent if config.idempotent is None else config.idempotent
         self._client = Client(
             config.url, config.ca_file, config.client_certificate, config.client_key, config.connect_seconds,
-            () if config.reference_server else (REFERENCE,),
+            () if config.reference_server else (REFERENCE,), REFERENCE_HEADER,
         )  # fmt: skip
         self.breaker = Breaker()
 
@@ -169,7 +169,7 @@ class Gateway:
                 answer.body[:] = bytes(len(answer.body))
             self.breaker.failed()
             cause, status = "status", answer.status
-            taken |= answer.status not in _NOT_TAKEN
+            taken |= answer.status != _NOT_TAKEN
             if taken and not self._idempotent:
                 break
         if taken:
@@ -192,7 +192,7 @@ class Gateway:
             raise GatewayError("not-configured", "credentials") from None
 
     def _judge(self, answer: Answer, fields: list[Field]) -> str:
-        if answer.headers.get(REFERENCE_HEADER) and not self.config.reference_server:
+        if answer.marked and not self.config.reference_server:
             raise GatewayError("test-gateway")
         if not 200 <= answer.status < 300:
             raise GatewayError(self._refusal(answer, fields), "status", answer.status)

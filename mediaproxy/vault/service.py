@@ -25,7 +25,7 @@ AT_ONCE = 50
 KEEP = 600.0
 """Seconds that an ended capture (which holds no digit) can still be asked for."""
 THREADS = 64
-"""Captures that may wait for a gateway at once."""
+"""Captures that may wait for one gateway at once; one that hangs keeps no other from answering."""
 LAST_ANSWERS = 3.0
 """Seconds at the end for what is on its way to a gateway."""
 
@@ -52,7 +52,9 @@ class Vault:
         self._cued: dict[int, tuple[int, tuple[str, ...], bool]] = {}
         """What media has been told of each capture."""
         self._tasks: set[asyncio.Task[None]] = set()
-        self._threads = ThreadPoolExecutor(THREADS, "gateway")
+        self._threads = {name: ThreadPoolExecutor(THREADS, name) for name in self._gateways}
+        self._asking = dict.fromkeys(self._gateways, 0)
+        """Captures that wait for each gateway."""
         self._counters = {"captures": 0, "tokens": 0, "failed": 0, "keys": 0, "keys_unclaimed": 0}
         self._timings = {"key": Histogram(), "gateway": Histogram()}
         self._stop = asyncio.Event()
@@ -151,13 +153,15 @@ class Vault:
         template = self._templates.get(message.template)
         if route is None or message.capture in self._captures:
             return
-        if template is not None and template.name in route.templates:
-            names, gateway = template.fields, template.gateway or route.gateway
+        if message.template:
+            allowed = template is not None and template.name in route.templates
+            names, gateway = (template.fields, template.gateway or route.gateway) if template is not None else ((), "")
         else:
             names, gateway = message.fields, route.gateway
-        allowed = bool(names) and (template is not None or set(names) <= set(route.fields))
+            allowed = bool(names) and set(names) <= set(route.fields) and len(set(names)) == len(names)
         wanted = [self._kinds[name] for name in names] if allowed else []
         capture = Capture.begin(message.capture, route, gateway, wanted, self._config.capture, now)
+        capture.owner = message.call, message.number, message.correlation
         self._captures[capture.number] = capture
         self._counters["captures"] += 1
         if gateway not in self._gateways or not wanted:
@@ -211,15 +215,22 @@ class Vault:
         """The token. Raises GatewayError."""
         first = self._gateways[capture.gateway]
         ways = [first, *([self._gateways[first.config.standby]] if first.config.standby else [])]
+        if self._asking[capture.gateway] >= THREADS:
+            raise GatewayError("gateway-unavailable", "busy")
         submission = Submission(ways, capture.fields)
-        work = asyncio.get_running_loop().run_in_executor(self._threads, submission.run)
-        work.add_done_callback(lambda _: submission.close())
+        work = asyncio.get_running_loop().run_in_executor(self._threads[capture.gateway], submission.run)
+        self._asking[capture.gateway] += 1
+        work.add_done_callback(lambda _: self._asked(capture.gateway, submission))
         try:
             return await asyncio.wait_for(asyncio.shield(work), submission.seconds + 0.5)
         except TimeoutError:  # a server that sends an octet now and then never times out by itself
             submission.abort()
             work.add_done_callback(lambda done: done.exception())
             raise GatewayError("gateway-unavailable", "timeout") from None
+
+    def _asked(self, gateway: str, submission: Submission) -> None:
+        self._asking[gateway] -= 1
+        submission.close()
 
     async def _tick(self) -> None:
         """Time passes for every capture; what has changed since the last time is told."""

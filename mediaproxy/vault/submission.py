@@ -41,8 +41,10 @@ class Submission:
         raise GatewayError("gateway-unavailable", last.cause, last.status)
 
     def abort(self) -> None:
-        """Time is up: end what is under way."""
+        """Time is up: end what is under way, and blank what was to be sent. First the end, so that no blank is sent."""
         self._exchange.abort()
+        for _, body in self._ways:
+            body.wipe()
 
     def close(self) -> None:
         """Wipe what was made. After `run` has ended."""

@@ -396,3 +396,53 @@ def test_the_caller_is_told_what_to_key_and_speech_is_muted_for_what_must_not_be
     assert begin("sort-code", "account", speech="muted").cue() == ((), False)
     assert begin("account", speech="muted").cue() == ((), True)
     assert begin("pan").cue() == ((), False)
+
+
+def test_a_field_half_keyed_is_keyed_anew_when_another_comes_first_again() -> None:
+    """An agent resets the card number while the security code is being keyed: its first digits do not stay."""
+    for how in ("reset", "interrupted"):
+        capture = begin("pan", "cvv")
+        press(capture, "4111111111111111" + "12")
+        if how == "reset":
+            capture.act("reset", "pan", 2.0)
+            assert states(capture) == ["waiting", "waiting"]
+            press(capture, "4111111111111111", at=9000)
+        else:
+            capture.interrupt(2.0)
+        press(capture, "947", at=20_000)
+        assert capture.state == READY
+        with capture.fields[1].digits.view() as view:
+            assert bytes(view) == b"947"
+
+
+def test_keys_that_the_better_source_has_lost_are_asked_for_again() -> None:
+    """After "123" as events the codec changes and the rest comes in-band only."""
+    capture = begin("account")
+    press(capture, "123", EVENT, at=0)
+    press(capture, "4567", INBAND, at=1000)
+    capture.tick(1.5)
+    assert states(capture) == ["filling"]
+    capture.tick(3.7)
+    assert (states(capture), capture.fields[0].reason) == (["waiting"], "interrupted")
+    press(capture, "1234567#", INBAND, at=5000)
+    assert capture.state == READY
+
+
+@pytest.mark.parametrize("delay", [60, 350, 900, 1500])
+def test_a_worse_source_that_comes_late_is_no_loss(delay: int) -> None:
+    """An INFO comes when its key is released, or later."""
+    capture = begin("pan")
+    presses = [(200 * i, EVENT, key) for i, key in enumerate("4111111111111111")]
+    for at, source, key in sorted(presses + [(at + delay, INFO, key) for at, _, key in presses]):
+        capture.key(Key(7, at, CODES.index(key), source), 1.0 + at / 1000)
+        capture.tick(at / 1000)
+    capture.tick(8.0)
+    assert (capture.state, capture.fields[0].received) == (READY, 16)
+
+
+def test_a_rest_between_groups_of_four_ends_no_number() -> None:
+    for digits in ("500000000000", "60000000", "620000000000"):
+        capture = begin("pan")
+        press(capture, digits)
+        capture.tick(100.0 - 60.0)
+        assert states(capture) == ["filling"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import socket
@@ -197,6 +198,22 @@ ANSWERS: dict[str, tuple[Any, str]] = {
     "escaped": ((200, b'{"token":"' + "".join(f"\\u{ord(c):04x}" for c in PAN).encode() + b'"}'), "answer-refused"),
     "cvv as token": ((200, {"token": f"t-{CVV}"}), "answer-refused"),
     "no token": ((200, {"id": 5}), "answer-refused"),
+    "percent": ((200, {"token": "".join(f"%{ord(c):02x}" for c in PAN)}), "answer-refused"),
+    "full width": (
+        (
+            200,
+            json.dumps({"token": PAN.translate({48 + i: 0xFF10 + i for i in range(10)})}, ensure_ascii=False).encode(),
+        ),
+        "answer-refused",
+    ),
+    "base64": ((200, {"token": base64.b64encode(f"card {PAN}".encode()).decode()}), "answer-refused"),
+    "hexadecimal": ((200, {"token": PAN.encode().hex()}), "answer-refused"),
+    "split": ((200, {"token": "tok_a", "first12": PAN[:12], "last4": PAN[-4:]}), "answer-refused"),
+    "all but one": ((200, {"token": f"tok_{PAN[:15]}"}), "answer-refused"),
+    "JSON in JSON": ((200, {"token": "tok_a", "raw": json.dumps({"cvv": CVV})}), "answer-refused"),
+    "cvv in a form": ((200, {"token": "tok_a", "raw": f"a=b&cvc={CVV}&c=d"}), "answer-refused"),
+    "cvv after a tab": ((200, b'{"token": "tok_a", "c":\t947}'), "answer-refused"),
+    "other pan with dots": ((200, {"token": "tok_a", "card": "4242.4242.4242.4242"}), "answer-refused"),
     "a list": ((200, [1]), "answer-refused"),
     "number as token": ((200, {"token": 5}), "answer-refused"),
     "empty token": ((200, {"token": ""}), "answer-refused"),
@@ -232,6 +249,50 @@ def test_whoever_waits_no_longer_can_end_it(faulty: fixture.Server, config: Gate
         submission.run()
     assert time.monotonic() - began < 5
     submission.close()
+
+
+FINE: list[dict[str, Any]] = [
+    {"name": "M\u00fcller & Co"}, {"at": 1795409213005}, {"id2": "f47ac10b-58cc-4372-9bcd-123456789015"},
+    {"note": "HTTP 200 ok, 947 ms"}, {"amount": 94.7, "n": [9, 4, 7]}, {"fingerprint": "79758cf4654d6cc6"},
+    {"last4": PAN[-4:], "bin": PAN[:6]}, {"url": "https://x.example/%41?a=1"}, {"deep": {"a": [None, True, {"b": 1}]}},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("more", FINE)
+def test_what_gateways_say_by_right_is_no_echo(
+    faulty: fixture.Server, config: GatewayConfig, more: dict[str, Any]
+) -> None:
+    faulty.answers = [(200, TOKEN | more), (200, json.dumps(TOKEN | more, ensure_ascii=False).encode())]
+    assert tokenize(config) == tokenize(config) == "tok_947x1"
+
+
+@pytest.mark.parametrize("what", ["slow names", "many addresses"])
+def test_a_gateway_that_cannot_be_found_in_time_is_sent_nothing(
+    config: GatewayConfig, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"10.255.255.{i}", 443)) for i in range(1, 6)]
+
+    def look_up(*_: Any, **__: Any) -> Any:
+        if what == "slow names":
+            time.sleep(3.0)
+        return found
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    submission = Submission(gateways(change(config, url="https://gateway.example", connect_seconds=1)), keyed())
+    thread = threading.Thread(target=_quietly, args=(submission,))
+    began = time.monotonic()
+    thread.start()
+    time.sleep(0.5)
+    submission.abort()
+    assert not any(bytes(body.view).strip(b"\0") for _, body in submission._ways)  # blank, whatever still waits
+    thread.join()
+    assert time.monotonic() - began < (4.5 if what == "slow names" else 2.0)
+    submission.close()
+
+
+def _quietly(submission: Submission) -> None:
+    with contextlib.suppress(GatewayError):
+        submission.run()
 
 
 @pytest.mark.parametrize("token", ["tok_947x1", "4242424242424242"])
@@ -283,7 +344,7 @@ def test_what_failed_is_asked_again_with_the_same_key(faulty: fixture.Server, co
     assert not any(c.isdigit() for c in keys.pop())
 
 
-@pytest.mark.parametrize(("answer", "times"), [((500, {}), 1), (None, 1), ((503, {}), 2), ((429, {}), 2)])
+@pytest.mark.parametrize(("answer", "times"), [((500, {}), 1), (None, 1), ((503, {}), 1), ((429, {}), 2)])
 def test_without_idempotency_nothing_that_may_have_been_taken_is_asked_again(
     faulty: fixture.Server, config: GatewayConfig, answer: Any, times: int
 ) -> None:
@@ -293,12 +354,12 @@ def test_without_idempotency_nothing_that_may_have_been_taken_is_asked_again(
     assert "idempotency-key" not in faulty.requests[0].headers
 
 
-@pytest.mark.parametrize("how", ["nobody", "503", "breaker", "certificate"])
+@pytest.mark.parametrize("how", ["nobody", "429", "breaker", "certificate"])
 def test_the_standby_is_asked_where_the_first_took_nothing(
     faulty: fixture.Server, config: GatewayConfig, pem: tuple[Path, Path, Path], how: str
 ) -> None:
     with fixture.server(pem) as first:
-        first.answers = [(503, {})]
+        first.answers = [(429, {})]
         faulty.answers = [(200, TOKEN)]
         url = {"nobody": "https://127.0.0.1:1"}.get(how, first.url)
         primary = change(
@@ -311,7 +372,7 @@ def test_the_standby_is_asked_where_the_first_took_nothing(
         submission = Submission(ways, keyed())
         assert submission.run() == "tok_947x1"
         submission.close()
-        assert len(first.requests) == (2 if how == "503" else 0)
+        assert len(first.requests) == (2 if how == "429" else 0)
 
 
 def test_the_standby_is_not_asked_where_the_first_may_have_taken_it(
@@ -319,6 +380,7 @@ def test_the_standby_is_not_asked_where_the_first_may_have_taken_it(
 ) -> None:
     with fixture.server(pem) as first:
         for answer, reason in (
+            ((503, {}), "gateway-unavailable"),
             ((500, {}), "gateway-unavailable"),
             (None, "gateway-unavailable"),
             ((402, {}), "declined"),

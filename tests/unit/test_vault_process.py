@@ -8,10 +8,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
 from mediaproxy.config import CaptureConfig
+from mediaproxy.demo import certificates
 from mediaproxy.ipc import messages as m
 from tests.fixtures import gateways, keyed, memory
 from tests.fixtures.live import CVV, EXPIRY
@@ -100,10 +102,6 @@ def test_every_way_out_wipes(tokens: TokenServer, how: str) -> None:
 def test_a_gateway_that_never_answers_leaves_nothing_when_time_is_up(
     tokens: TokenServer, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    import msgspec
-
-    from mediaproxy.demo import certificates
-
     pem = certificates.make(tmp_path_factory.mktemp("pem"))
     card = keyed.card(np.random.default_rng(5))
     with gateways.server(pem) as slow:
@@ -120,4 +118,40 @@ def test_a_gateway_that_never_answers_leaves_nothing_when_time_is_up(
                 vault.begin(number, ("pan",))
                 vault.key(number, card)
             vault.wait(lambda: all(vault.state(n) == "failed" for n in range(2, 80)), 30)
+            assert memory.search(vault.pid, card) == []
+
+
+ECHOES = {
+    "body": b"HTTP/1.1 200 OK\r\nContent-Length: 29\r\n\r\n"
+    + b'{"token":"a","n":"PANPANPANPA"}'[:0]
+    + b'{"t":1,"sent":"%s"}      ',
+    "refusal": b'HTTP/1.1 400 Bad %s\r\nContent-Length: 27\r\n\r\n{"sent":"%s"}',
+    "header": b"HTTP/1.1 200 OK\r\nX-Echo: %s\r\nSet-Cookie: c=%s\r\nContent-Length: 2\r\n\r\n{}",
+    "chunks": b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1b\r\n{"sent":"%s"}\r\n0\r\n\r\n',
+    "bad chunk": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz%s\r\n",
+    "no status": b"%s\r\n\r\n",
+    "no head": b"%s" * 2000,
+    "cut short": b"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n%s",
+    "to the end": b'HTTP/1.1 200 OK\r\n\r\n{"sent":"%s"}',
+}
+
+
+@pytest.mark.parametrize("how", [*ECHOES, "vgs"])
+def test_what_a_gateway_repeats_stays_nowhere(tokens: TokenServer, tmp_path: Path, how: str) -> None:
+    """Answers in one write, so that head and body share a record."""
+    pem = certificates.make(tmp_path)
+    card = keyed.card(np.random.default_rng(list(how.encode())))
+    with gateways.server(pem) as echoing:
+        alias = b'{"data":[{"value":"%s","aliases":[{"alias":"tok_b","format":"UUID"}]}]}' % card.encode()
+        head = b"HTTP/1.1 201 Created\r\nContent-Length: %d\r\n\r\n" % len(alias)
+        echoing.answers = [head + alias if how == "vgs" else ECHOES[how].replace(b"%s", card.encode())]
+        config = msgspec.structs.replace(tokens.gateway, url=echoing.url, ca_file=str(pem[0]), timeout_seconds=2.0)
+        if how == "vgs":
+            config = msgspec.structs.replace(config, kind="vgs")
+        with VaultProcess(config, CaptureConfig()) as vault:
+            vault.begin(1, ("pan",))
+            vault.key(1, card)
+            vault.wait(lambda: vault.state(1) in ("token", "failed"))
+            assert vault.state(1) == ("token" if how == "vgs" else "failed")
+            time.sleep(1.0)
             assert memory.search(vault.pid, card) == []
