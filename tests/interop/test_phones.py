@@ -155,7 +155,7 @@ def test_srtp_goes_on_when_the_media_worker_is_killed(tmp_path: Path) -> None:
     with made as site, Phones(tmp_path) as phones:
         phones.start("callee", HIGH, ports[1], *options)
         to = f"sip:204@127.0.0.1:{own['trunk']};transport=tls"
-        phones.start("caller", LOW, ports[0], *options, "--seconds", "7", "--call", to)
+        phones.start("caller", LOW, ports[0], *options, "--seconds", "9", "--call", to)
         time.sleep(2.5)
         os.kill(site.pids()["media-0"], signal.SIGKILL)
         assert phones.finish() == [0, 0]
