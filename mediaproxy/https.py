@@ -29,8 +29,10 @@ name for it."""
 _STATUS = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})(?: |\r\n)")
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,9})[ \t]*\r\n", re.IGNORECASE)
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding:[ \t]*chunked[ \t]*\r\n", re.IGNORECASE)
-_CODED = re.compile(rb"\r\n(?:transfer|content)-encoding:[ \t]*(?!identity)[a-z]", re.IGNORECASE)
-_CHUNK = re.compile(rb"([0-9A-Fa-f]{1,6})[^\r\n]{0,200}\r\n")
+_CODED = re.compile(rb"\r\ntransfer-encoding:[ \t]*(?!identity)[a-z]", re.IGNORECASE)
+_CHUNK = re.compile(rb"0*([0-9A-Fa-f]{1,6})[ \t]*(?:;[^\r\n]{0,200})?\r\n")
+_INTERIM: Final = 8
+"""Interim answers (1xx) before the one that counts."""
 
 
 class Unsent(Exception):
@@ -79,8 +81,8 @@ class Exchange:
         """End what is under way."""
         with self._lock:
             if self._socket is not None:
-                try:
-                    self._socket.shutdown(socket.SHUT_RDWR)
+                try:  # as a plain socket: SSLSocket.shutdown takes TLS off first, and what is sent then is readable
+                    socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
                 except OSError:
                     return
 
@@ -189,42 +191,53 @@ class Client:
         """The answer. Raises OSError, ValueError where it is none."""
         room = Room(LARGEST_HEAD + 2 * LARGEST_ANSWER)
         try:
-            raw, size, ended = room.view, 0, False
+            raw, size, ended, enough = room.view, 0, False, 0
             while True:
-                answer = self._parse(raw[:size], ended)
-                if answer is not None:
-                    return answer
+                if ended or size >= enough or bytes(raw[max(size - 4, 0) : size]) == b"\r\n\r\n":
+                    answer = self._parse(raw[:size], ended)
+                    if answer is not None:
+                        return answer
+                    enough = size + size // 16  # of an answer in very small pieces not every one is looked at
                 if ended or size == len(raw):
                     raise ValueError("no answer")
                 if time.monotonic() > deadline:
                     raise TimeoutError
                 got = sock.recv_into(raw[size:])
                 size, ended = size + got, not got
+                if ended and time.monotonic() > deadline:  # it is this side that has ended it
+                    raise TimeoutError
         finally:
             room.close()
 
     def _parse(self, raw: memoryview, ended: bool) -> Answer | None:
         """The answer in what has come; None while it is not whole. ended: no more will come. Raises ValueError."""
-        end = re.search(rb"\r\n\r\n", raw[:LARGEST_HEAD])
-        if end is None:
-            if len(raw) >= LARGEST_HEAD:
-                raise ValueError("no head")
-            return None
-        head, rest = raw[: end.end() - 2], raw[end.end() :]
-        status = _STATUS.match(head)
-        if status is None:
-            raise ValueError("no status")
-        code = int(status[1])
-        if code < 200:  # 100 Continue: the answer follows
-            return self._parse(rest, ended)
+        rest = raw
+        for _ in range(_INTERIM):
+            end = re.search(rb"\r\n\r\n", rest[:LARGEST_HEAD])
+            if end is None:
+                if len(rest) >= LARGEST_HEAD:
+                    raise ValueError("no head")
+                return None
+            head, rest = rest[: end.end() - 2], rest[end.end() :]
+            status = _STATUS.match(head)
+            if status is None:
+                raise ValueError("no status")
+            code = int(status[1])
+            if code >= 200:
+                break
+        else:
+            raise ValueError("no answer")
         marked = bool(self._marker) and re.search(re.escape(self._marker), head, re.IGNORECASE) is not None
         length = _LENGTH.search(head)
-        if _CHUNKED.search(head):
+        body: bytearray | None
+        if code in (204, 304):
+            body = bytearray()
+        elif _CHUNKED.search(head):
             body = _unchunk(rest)
         elif length is not None and not _CODED.search(head):
             body = bytearray(rest[: int(length[1])]) if len(rest) >= int(length[1]) else None
         else:
-            body = bytearray(rest) if ended or code in (204, 304) else None
+            body = bytearray(rest) if ended else None
         if body is None and len(rest) > LARGEST_ANSWER:
             return Answer(code, bytearray(), False, marked)
         if body is not None and len(body) > LARGEST_ANSWER:

@@ -71,6 +71,8 @@ class Prompts:
         """Whether prompts of `slot` may have no stream of their own: under SRTP a second source would have to have its
         index kept as well, or a new worker would use one twice (RFC 3711 section 9.1)."""
         (self._riding.add if only else self._riding.discard)(slot)
+        if only and slot in self._playing:
+            self._playing[slot].due = float("inf")
 
     def stop(self, slot: int) -> None:
         """End what plays, if anything does."""

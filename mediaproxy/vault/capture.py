@@ -7,7 +7,7 @@ from typing import Final
 
 from mediaproxy.config import CaptureConfig, RouteConfig
 from mediaproxy.ipc import messages as m
-from mediaproxy.ipc.key import Key
+from mediaproxy.ipc.key import INBAND, Key
 from mediaproxy.vault import card
 from mediaproxy.vault.fields import COMPLETE, FILLING, INVALID, WAITING, Field, Kind
 from mediaproxy.vault.secret import SecretFull
@@ -37,9 +37,11 @@ SILENT_MS: Final = 5000
 """A source that has been silent so long no longer keeps a worse one from being heard."""
 TWIN_MS: Final = 400
 """The same key from a better source within this time is the same press."""
-LOST_MS: Final = 2000
-"""A key of a worse source that the better one has not had for so long, before or after, is one that it has lost: an
-INFO comes when its key is released, and later still over a busy proxy."""
+ALONE_MS: Final = 500
+"""In-band keys so long after the last telephone-event are no echo of it: where two come, the events have ceased (a
+change of codec), and what came in between is lost. An INFO may come as late as it likes."""
+REST_MS: Final = 1500
+"""A caller who has rested for so long will hear that the field is to be keyed again."""
 
 
 @dataclass(slots=True)
@@ -72,10 +74,9 @@ class Capture:
     _last_ms: int = 0
     _last_event: int = field(default=-1, repr=False)
     _starred: bool = False
-    _recent: list[tuple[int, int]] = field(default_factory=list, repr=False)
-    """The last keys of the source that is listened to: when, and which."""
-    _unmatched: tuple[int, int, int] | None = field(default=None, repr=False)
-    """A key of a worse source that the better one has not had: when, which, and the source."""
+    _alone: int = 0
+    """In-band keys since the last telephone-event that were none of its echoes, and when the last of them came."""
+    _alone_ms: int = 0
 
     @classmethod
     def begin(
@@ -125,8 +126,8 @@ class Capture:
             self._heard(key)
             return True
         if key.source > self.source and apart < SILENT_MS:
-            if not any(event == key.event and abs(_between(key.ms, ms)) <= LOST_MS for ms, event in self._recent):
-                self._unmatched = key.ms, key.event, key.source
+            if key.source == INBAND and apart > ALONE_MS:
+                self._alone, self._alone_ms = self._alone + 1, key.ms
             return False
         twin = key.event == self._last_event and abs(apart) <= TWIN_MS
         self.source = key.source
@@ -135,10 +136,7 @@ class Capture:
 
     def _heard(self, key: Key) -> None:
         """A key of the source that is listened to."""
-        self._last_ms, self._last_event = key.ms, key.event
-        self._recent = [*self._recent[-7:], (key.ms, key.event)]
-        if self._unmatched is not None and self._unmatched[1] == key.event:
-            self._unmatched = None
+        self._last_ms, self._last_event, self._alone = key.ms, key.event, 0
 
     def _clear(self, current: Field) -> None:
         """`*` clears the field being keyed; in an empty one the field before."""
@@ -259,11 +257,11 @@ class Capture:
             self.fail("timeout")
 
     def _look_for_lost(self, now: float) -> None:
-        """A key that only a worse source has had means that the better one has gone: what is being keyed lacks it."""
-        if self._unmatched is None or _between(int(now * 1000), self._unmatched[0]) <= LOST_MS:
-            return
-        self.source, self._unmatched = self._unmatched[2], None
-        self.interrupt(now)
+        """In-band keys alone mean that the events have ceased: what is being keyed lacks some. Said once the caller
+        rests, or the rest of the keys would be taken for the beginning of the field."""
+        if self._alone >= 2 and _between(int(now * 1000), self._alone_ms) > REST_MS:
+            self.source, self._alone = INBAND, 0
+            self.interrupt(now)
 
     def fail(self, reason: str) -> None:
         """Something ends it, unless it is on its way to the gateway."""
@@ -288,8 +286,7 @@ class Capture:
         self.urgent |= event not in ("filled", "again")
         if state not in ENDED:
             return
-        self._last_event, self._unmatched = -1, None
-        self._recent.clear()
+        self._last_event = -1
         for f in self.fields:
             f.wipe()
         if state != TOKEN:

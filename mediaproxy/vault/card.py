@@ -58,6 +58,12 @@ def lengths(digits: memoryview, long: bool) -> tuple[int, int]:
     return (own.usual, own.usual) if own.usual and not long else (min(own.lengths), max(own.lengths))
 
 
+def is_card(digits: memoryview) -> bool:
+    """Whether these may be a card's: of a known brand, as long as those are, with a right check digit."""
+    own = brand(digits)
+    return own is not None and len(digits) in own.lengths and luhn(digits)
+
+
 def may_end(digits: memoryview) -> bool:
     """Whether a rest may end a number of this length: callers rest between groups of four as well, so one without a
     usual length ends so with 16 or 19 digits; any other with `#`."""

@@ -202,9 +202,13 @@ class Gateway:
         screen.keyed(answer.body, fields)
         try:
             token = self._adapter.token(msgspec.json.decode(answer.body))
-        except (msgspec.DecodeError, LookupError, TypeError, RecursionError):
+        except (msgspec.DecodeError, LookupError, TypeError, ValueError, RecursionError):
             raise GatewayError("answer-refused", "no-token") from None
-        if not isinstance(token, str) or not 1 <= len(token) <= _LONGEST_TOKEN or not token.isprintable():
+        if (
+            not isinstance(token, str)
+            or not 1 <= len(token) <= _LONGEST_TOKEN
+            or not (token.isprintable() and token.isascii())
+        ):
             raise GatewayError("answer-refused", "no-token")
         screen.undeclared(answer.body, token, fields)
         return token
@@ -214,7 +218,7 @@ class Gateway:
         try:
             screen.keyed(answer.body, fields)
             meant = self._adapter.refusal(answer.status, msgspec.json.decode(answer.body) if answer.whole else None)
-        except (GatewayError, msgspec.DecodeError, LookupError, TypeError, RecursionError):
+        except (GatewayError, msgspec.DecodeError, LookupError, TypeError, ValueError, RecursionError):
             meant = None
         return meant or by_status(answer.status)
 

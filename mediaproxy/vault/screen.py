@@ -19,10 +19,15 @@ _WINDOW: Final = 12
 _SHORT: Final = 8
 """A field of so many digits or more is looked for anywhere, a shorter one as a value of its own: as part of a longer
 word three digits mean nothing."""
-_ESCAPE: Final = re.compile(rb"\\u00([0-9A-Fa-f]{2})|%([0-7][0-9A-Fa-f])|\xef\xbc([\x90-\x99])")
-_STRING: Final = re.compile(rb'"((?:[^"\\]|\\.)*)"(\s*:)?|([^"]+)')
-_NUMBER: Final = re.compile(rb"(?<![0-9A-Za-z.-])[0-9](?:[ .-]?[0-9]){11,18}(?![0-9A-Za-z])")
-_CODED: Final = re.compile(rb"[0-9A-Za-z+/_-]{16,}={0,2}")
+_ESCAPE: Final = re.compile(rb"\\u00([0-9A-Fa-f]{2})|%([0-7][0-9A-Fa-f])|\xef\xbc([\x90-\x99])|\\u[fF]{2}1([0-9])")
+_STRING: Final = re.compile(rb'"((?:[^"\\]++|\\.)*+)(?:"|\Z)(\s*:)?|([^"]+)', re.DOTALL)
+_NUMBER: Final = re.compile(
+    rb"(?<![0-9A-Za-z.-])(?:[0-9]{12,19}|[0-9]{4}(?:[ .-][0-9]{4}){2}[ .-][0-9]{1,7}"
+    rb"|[0-9]{4}[ .-][0-9]{6}[ .-][0-9]{4,5})(?![0-9A-Za-z])"
+)
+"""A number in one piece, or in the groups in which cards have it."""
+_CODED: Final = (re.compile(rb"[0-9A-Za-z+/_-]{16,}={0,2}"), re.compile(rb"[0-9A-Za-z+/-]{16,}={0,2}"))
+"""Words that may be hexadecimal or base64, of either alphabet, the second behind a prefix like `tok_`."""
 _BASE64: Final = {c: i for i, c in enumerate(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")} | {
     ord("-"): 62,
     ord("_"): 63,
@@ -36,25 +41,18 @@ def keyed(answer: bytearray, fields: Iterable[Field]) -> None:
     """Raise GatewayError where `answer` holds what was keyed."""
     fields = list(fields)
     plain = _unescape(answer)
-    digits = bytearray(len(plain))
-    size = 0
     try:
         for value, is_word in _values(plain):
-            for code in value:
-                if 48 <= code <= 57:
-                    digits[size] = code
-                    size += 1
+            _anywhere(bytearray(code for code in value if 48 <= code <= 57), fields)
             _whole(value, is_word, fields)
-            spans = [word.span() for word in _CODED.finditer(value)] if len(value) <= _LONGEST else []
-            for start, end in spans:
+            coded = _CODED if len(value) <= _LONGEST else ()
+            for start, end in [word.span() for pattern in coded for word in pattern.finditer(value)]:
                 with memoryview(value) as whole, whole[start:end] as word:
-                    for decoded in (_from_hex(word), _from_base64(word)):
-                        _anywhere(decoded, fields)
-        with memoryview(digits) as whole, whole[:size] as found:
-            _anywhere(bytearray(found), fields)
+                    _anywhere(_from_hex(word), fields)
+                    for offset in range(4):
+                        _anywhere(_from_base64(word[offset:]), fields)
     finally:
-        for buffer in (plain, digits):
-            buffer[:] = bytes(len(buffer))
+        plain[:] = bytes(len(plain))
 
 
 def undeclared(answer: bytearray, token: str, fields: Iterable[Field]) -> None:
@@ -68,9 +66,9 @@ def undeclared(answer: bytearray, token: str, fields: Iterable[Field]) -> None:
         for start, end in [match.span() for match in _NUMBER.finditer(value)]:
             with memoryview(value) as whole, whole[start:end] as written:
                 number = bytearray(c for c in written if 48 <= c <= 57)
-                known = card.brand(memoryview(number)) is not None and card.luhn(memoryview(number))
+                known = card.is_card(memoryview(number))
                 number[:] = bytes(len(number))
-                if known and written != token.encode():
+                if known and bytes(written) not in token.encode():  # what is in the token is declared
                     raise GatewayError("answer-refused", "other-number")
 
 
@@ -100,7 +98,8 @@ def _whole(value: bytearray, is_word: bool, fields: list[Field]) -> None:
                 continue
             at = value.find(held)
             while at >= 0:
-                before, after = bytes(value[:at][-1:]), bytes(value[at + len(held) :][:1])
+                before = bytes(value[at - 1 : at]) if at else b""
+                after = bytes(value[at + len(held) : at + len(held) + 1])
                 alone = before in (b"", b"=", b":", b'"') and not after.isalnum()
                 if alone if is_word else not (before.isalnum() or after.isalnum() or before in (b"-", b".")):
                     raise GatewayError("answer-refused", "repeats-digits")
@@ -138,7 +137,10 @@ def _unescape(answer: bytearray) -> bytearray:
     """`answer` with escapes and full-width digits as what they stand for, in a buffer to wipe."""
     plain, size, at = bytearray(len(answer)), 0, 0
     for match in _ESCAPE.finditer(answer):
-        code = answer[match.start(3)] - 0x90 + 48 if match[3] else int(match[1] or match[2], 16)
+        if match[3]:
+            code = answer[match.start(3)] - 0x90 + 48
+        else:
+            code = match[4][0] if match[4] else int(match[1] or match[2], 16)
         start = match.start()
         with memoryview(answer) as whole, whole[at:start] as part:
             plain[size : size + start - at] = part

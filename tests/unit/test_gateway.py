@@ -209,6 +209,14 @@ ANSWERS: dict[str, tuple[Any, str]] = {
     "base64": ((200, {"token": base64.b64encode(f"card {PAN}".encode()).decode()}), "answer-refused"),
     "hexadecimal": ((200, {"token": PAN.encode().hex()}), "answer-refused"),
     "split": ((200, {"token": "tok_a", "first12": PAN[:12], "last4": PAN[-4:]}), "answer-refused"),
+    "base64 behind a prefix": (
+        (200, {"token": "pm_" + base64.b64encode(PAN.encode()).decode()}),
+        "answer-refused",
+    ),
+    "full width, escaped": (
+        (200, json.dumps({"token": PAN.translate({48 + i: 0xFF10 + i for i in range(10)})}).encode()),
+        "answer-refused",
+    ),
     "all but one": ((200, {"token": f"tok_{PAN[:15]}"}), "answer-refused"),
     "JSON in JSON": ((200, {"token": "tok_a", "raw": json.dumps({"cvv": CVV})}), "answer-refused"),
     "cvv in a form": ((200, {"token": "tok_a", "raw": f"a=b&cvc={CVV}&c=d"}), "answer-refused"),
@@ -251,7 +259,63 @@ def test_whoever_waits_no_longer_can_end_it(faulty: fixture.Server, config: Gate
     submission.close()
 
 
+def test_what_is_cut_off_is_never_sent_in_the_clear(faulty: fixture.Server, config: GatewayConfig) -> None:
+    """`SSLSocket.shutdown` takes TLS off before it shuts down: another thread that sends then sends readable octets."""
+    (gateway,) = gateways(config)
+    exchange = Exchange()
+    sock = gateway._client._connect(time.monotonic() + 5, exchange)
+    with sock:
+        exchange.cut()
+        assert sock.cipher() is not None
+        with pytest.raises(OSError):
+            sock.sendall(PAN.encode())
+
+
+def raw(body: bytes, *headers: bytes) -> bytes:
+    return b"\r\n".join((b"HTTP/1.1 200 OK", *headers)) + b"\r\n\r\n" + body
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        raw(b'{"token":"tok_a"}', b"content-LENGTH:17"),
+        raw(b'11\r\n{"token":"tok_a"}\r\n0\r\n\r\n', b"Transfer-Encoding: chunked"),
+        raw(b'0000000011 ;a=b\r\n{"token":"tok_a"}\r\n0\r\nX: y\r\n\r\n', b"transfer-encoding:chunked"),
+        raw(b'5\r\n{"tok\r\nc\r\nen":"tok_a"}\r\n0\r\n\r\n', b"Transfer-Encoding: chunked", b"Content-Length: 3"),
+        raw(b'{"token":"tok_a"}', b"Content-Type: application/json"),
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early\r\nA: b\r\n\r\n"
+        + raw(b'{"token":"tok_a"}', b"Content-Length: 17"),
+    ],
+)
+def test_answers_come_in_every_form_that_http_has(faulty: fixture.Server, config: GatewayConfig, answer: bytes) -> None:
+    faulty.answers = [answer]
+    assert tokenize(config) == "tok_a"
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (b"HTTP/1.1 100 \r\n\r\n" * 2000, "gateway-unavailable"),
+        (raw(b"zz\r\n", b"Transfer-Encoding: chunked"), "gateway-unavailable"),
+        (raw(b'{"token":"tok', b"Content-Length: 17"), "gateway-unavailable"),
+        (b"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n", "answer-refused"),
+        (b"HTTP/1.1 402 No\r\nContent-Length: 4\r\n\r\n\"\xe9\"}", "declined"),
+        (raw(b'{"token":"\xe9"}', b"Content-Length: 13"), "answer-refused"),
+        (raw(b'"' + b'\\"' * 30_000, b"Content-Length: 60001"), "answer-refused"),
+    ],
+)  # fmt: skip
+def test_what_is_no_answer_ends_as_such_and_soon(
+    faulty: fixture.Server, config: GatewayConfig, answer: bytes, reason: str
+) -> None:
+    faulty.answers = [answer]
+    began = time.monotonic()
+    assert refused(change(config, timeout_seconds=5)) == reason
+    assert time.monotonic() - began < 2.5
+
+
 FINE: list[dict[str, Any]] = [
+    {"token": "tok_4242424242424242"}, {"at": 1800000000009}, {"ip": "213.10.22.41"},
+    {"bin": PAN[:6], "last": PAN[-4:], "exp_month": 11}, {"bin": PAN[:8], "last4": PAN[-4:]},
     {"name": "M\u00fcller & Co"}, {"at": 1795409213005}, {"id2": "f47ac10b-58cc-4372-9bcd-123456789015"},
     {"note": "HTTP 200 ok, 947 ms"}, {"amount": 94.7, "n": [9, 4, 7]}, {"fingerprint": "79758cf4654d6cc6"},
     {"last4": PAN[-4:], "bin": PAN[:6]}, {"url": "https://x.example/%41?a=1"}, {"deep": {"a": [None, True, {"b": 1}]}},
@@ -263,7 +327,7 @@ def test_what_gateways_say_by_right_is_no_echo(
     faulty: fixture.Server, config: GatewayConfig, more: dict[str, Any]
 ) -> None:
     faulty.answers = [(200, TOKEN | more), (200, json.dumps(TOKEN | more, ensure_ascii=False).encode())]
-    assert tokenize(config) == tokenize(config) == "tok_947x1"
+    assert tokenize(config) == tokenize(config) == (TOKEN | more)["token"]
 
 
 @pytest.mark.parametrize("what", ["slow names", "many addresses"])
