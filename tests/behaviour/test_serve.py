@@ -19,7 +19,7 @@ import pytest
 
 from dsp import g711, synth
 from mediaproxy.demo.phone import Phone
-from mediaproxy.demo.site import EXTENSION, free_port
+from mediaproxy.demo.site import EXTENSION, listening_port
 from tests.fixtures import live
 from tests.fixtures.live import CARD, CVV, EXPIRY, Live, read_metrics
 
@@ -55,7 +55,7 @@ def test_an_occupied_port_is_named(tmp_path: Path, setting: str) -> None:
         taken.bind(("127.0.0.1", 0))
         if kind == socket.SOCK_STREAM:
             taken.listen()
-        ports = {name: f"127.0.0.1:{free_port()}" for name in LISTENS}
+        ports = {name: f"127.0.0.1:{listening_port()}" for name in LISTENS}
         ports[setting] = f"127.0.0.1:{taken.getsockname()[1]}"
         config = tmp_path / "f.toml"
         config.write_text(minimal(ports))
@@ -353,7 +353,7 @@ def test_no_process_outlives_the_supervisor(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("after", [0.05, 0.15, 0.3, 0.45])
 def test_no_process_outlives_a_supervisor_killed_while_it_starts(tmp_path: Path, after: float) -> None:
-    (tmp_path / "f.toml").write_text(minimal({name: f"127.0.0.1:{free_port()}" for name in LISTENS}))
+    (tmp_path / "f.toml").write_text(minimal({name: f"127.0.0.1:{listening_port()}" for name in LISTENS}))
     command = [sys.executable, "-m", "mediaproxy", "serve", "--config", str(tmp_path / "f.toml")]
     with (tmp_path / "log").open("w") as log, subprocess.Popen(command, stderr=log) as process:
         time.sleep(0.25 + after)
@@ -443,8 +443,7 @@ def configured(monkeypatch: pytest.MonkeyPatch, old: str, new: str) -> Iterator[
 
 def test_a_media_worker_that_grows_too_large_is_restarted(tmp_path: Path) -> None:
     """With a limit that every worker exceeds, and so again and again, until the supervisor gives up."""
-    kinds = {name: socket.SOCK_STREAM if name == "api.listen" else socket.SOCK_DGRAM for name in LISTENS}
-    ports = {name: f"127.0.0.1:{free_port(kinds[name])}" for name in LISTENS}
+    ports = {name: f"127.0.0.1:{listening_port()}" for name in LISTENS}
     config = tmp_path / "f.toml"
     config.write_text(minimal(ports).replace("workers = 1\n", "workers = 1\nmemory_limit_mb = 64\nmax_calls = 2000\n"))
     done = serve(config)
