@@ -104,6 +104,7 @@ function take(event) {
   }
   if (event.state === "token") say(`Done. Token ${event.token}`, "good");
   else if (event.state === "failed") say(`Failed: ${REASON[event.reason] || "please start again"}.`, "bad");
+  else if (event.state === "keying") guide();
   else say(STATUS[event.state] || event.state);
   if (["failed", "cancelled"].includes(event.state)) {
     for (const row of document.querySelectorAll("#fields li")) {
