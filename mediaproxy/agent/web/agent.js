@@ -83,7 +83,7 @@ function show(field, state, count, extra) {
   const current = [...document.querySelectorAll("#fields li")].find((li) => !li.classList.contains("complete"));
   if (current) current.setAttribute("aria-current", "step");
   if (state === "invalid") say(`${label(field)}: ${REASON[extra.reason] || "not valid"}. Please ask the caller to key it again.`, "bad");
-  else if (current && state !== "filling") say(`The caller can key the ${label(current.dataset.field).toLowerCase()} now.`);
+  else if (state !== "filling") guide();
   row.querySelector(".dots").textContent = "●".repeat(count);
   const words = {
     waiting: "waiting",
@@ -92,6 +92,11 @@ function show(field, state, count, extra) {
     invalid: `${REASON[extra.reason] || "not valid"}: the caller can key it again`,
   };
   row.querySelector(".state").textContent = words[state];
+}
+
+function guide() {
+  const current = document.querySelector("#fields [aria-current]");
+  say(current ? `The caller can key the ${label(current.dataset.field).toLowerCase()} now.` : STATUS.keying);
 }
 
 function take(event) {
