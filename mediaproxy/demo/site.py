@@ -25,9 +25,9 @@ class SiteError(Exception):
     """The site could not be set up; the text says what failed."""
 
 
-def free_port(kind: socket.SocketKind = socket.SOCK_DGRAM) -> int:
-    """A port that is free on loopback now."""
-    with socket.socket(socket.AF_INET, kind) as sock:
+def free_port() -> int:
+    """A UDP port that is free on loopback now."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind(("127.0.0.1", 0))
         port: int = sock.getsockname()[1]
         return port

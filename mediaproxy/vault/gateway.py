@@ -133,10 +133,12 @@ class Gateway:
             return write(parts)
 
     def has_credentials(self) -> bool:
-        """Whether those it needs can be read now."""
+        """Whether those it needs can be read now, and are not empty."""
+        config = self.config
         try:
-            return all(value.strip() for value in self._headers("").values() if value)
-        except GatewayError:
+            files = (config.bearer_file, config.basic_file, *config.header_files.values())
+            return all(_secret(file) for file in files if file)
+        except (OSError, UnicodeDecodeError):
             return False
 
     def ask(self, body: Room, fields: list[Field], key: str, deadline: float, exchange: Exchange) -> str:

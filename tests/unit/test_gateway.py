@@ -396,6 +396,12 @@ def test_a_security_code_that_is_the_last_four_or_the_year_is_no_echo(
         assert refused(config, fields=keyed(pan, cvv="1234")) == "answer-refused"
 
 
+def test_a_gateway_says_when_its_credentials_cannot_be_read(config: GatewayConfig, bearer: Path) -> None:
+    for content, good in (("s3cret", True), (" \n", False), (None, False)):
+        bearer.write_text(content) if content is not None else bearer.unlink()
+        assert gateways(config)[0].has_credentials() == good
+
+
 # Repeating
 
 
