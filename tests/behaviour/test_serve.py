@@ -160,8 +160,7 @@ def test_a_dead_gateway_fails_the_capture_and_keeps_nothing(tmp_path: Path) -> N
             assert (last["state"], last["reason"]) == ("failed", "gateway-unavailable")
             assert "last4" not in last
             assert CARD not in up.files()
-            calls = (await up.api("GET", "/v1/calls"))[1]["calls"]
-            assert [c["mode"] for c in calls] == ["guarded"]
+            await up.modes("guarded")
 
     run(scenario())
 

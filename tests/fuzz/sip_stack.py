@@ -8,6 +8,7 @@ but PeerError, or takes more than two seconds, is a finding; what was covered is
 from __future__ import annotations
 
 import contextlib
+import resource
 import sys
 import tempfile
 from pathlib import Path
@@ -105,13 +106,24 @@ def corpus(directory: Path) -> None:
     (directory / "sdp").write_bytes(bytes([40]) + body.encode() + b"a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:x\r\n")
 
 
+def bound_memory() -> None:
+    """Let this process have 2 GiB of addresses, so that a message which eats memory is a finding (MemoryError).
+
+    libFuzzer's own limit is off: it reads ru_maxrss, which execve(2) carries over from whoever started this process.
+    """
+    limit = 2 << 30
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
 def main() -> None:
+    bound_memory()
     runs = sys.argv[1] if len(sys.argv) > 1 else "1000000"
     with tempfile.TemporaryDirectory() as directory:
         corpus(Path(directory))
         options = [
             f"-runs={runs}",
             "-timeout=2",
+            "-rss_limit_mb=0",
             "-max_len=4096",
             "-print_final_stats=1",
             f"-artifact_prefix={directory}/",
