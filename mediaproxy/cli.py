@@ -64,8 +64,15 @@ def _parser() -> argparse.ArgumentParser:
     scan.add_argument("--report", metavar="DIR", help="write report.json there")
     scan.add_argument("--json", action="store_true", help="print JSON instead of text")
 
-    verify = commands.add_parser("verify", help="check recordings against their manifests")
-    verify.add_argument("paths", nargs="+", metavar="PATH", help="manifests, WAV files or folders")
+    verify = commands.add_parser(
+        "verify", help="check recordings against their manifests, and audit logs",
+        description="Exit code 0: all as it was written. 1: something altered or missing. 2: something unreadable.",
+    )  # fmt: skip
+    verify.add_argument("paths", nargs="+", metavar="PATH", help="manifests, WAV files, audit logs or folders")
+    verify.add_argument(
+        "--anchors", action="append", default=[], metavar="FILE",
+        help="a log of syslog's that has kept the ends of audit logs",
+    )  # fmt: skip
 
     trace = commands.add_parser(
         "trace", help="watch a call's SIP messages as they pass",
@@ -164,9 +171,9 @@ def _scan(args: argparse.Namespace) -> int:
 
 
 def _verify(args: argparse.Namespace) -> int:
-    from mediaproxy.scan import manifest
+    from mediaproxy.scan import verify
 
-    return manifest.run(args.paths)
+    return verify.run(args.paths, args.anchors)
 
 
 def _trace(args: argparse.Namespace) -> int:

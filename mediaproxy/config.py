@@ -21,6 +21,10 @@ PLACE: Final = re.compile(r"\{([a-z][a-z0-9-]*(?:\.[a-z]+)?)\}")
 EXPIRY_PARTS: Final = ("month", "m", "year", "yy")
 Reason = Literal["declined", "invalid-field", "gateway-unavailable", "not-configured"]
 """What a gateway's refusal can mean to an agent."""
+Role = Literal["agent", "supervisor", "auditor"]
+"""What a token lets its owner do: captures on own extensions; all calls, releases; read the audit log."""
+EVERYTHING: Final = "*"
+"""In a token: every extension, every tenant."""
 
 
 class Strict(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -136,6 +140,8 @@ class RouteConfig(Strict, kw_only=True, frozen=True, rename={"origin": "from", "
     origin: str
     target: str
     users: str = ".*"
+    tenant: str = ""
+    """Whose calls they are."""
     header: str = ""
     header_matches: str = ".*"
     """Only calls with this header, whose value fits the regular expression."""
@@ -247,22 +253,75 @@ class WebhookConfig(Strict, kw_only=True, frozen=True):
 
 
 class TokenConfig(Strict, kw_only=True, frozen=True):
-    """A bearer token of the agent API, by its SHA-256 in hex. `numbers`: the extensions it may see; empty: all."""
+    """A bearer token of the agent API, by its SHA-256 in hex, for sites without an identity provider."""
 
     name: str
     sha256: str
-    role: Literal["agent", "supervisor"] = "agent"
+    role: Role = "agent"
+    tenant: str = ""
+    """Whose calls it may see; `*`: every tenant's."""
     numbers: tuple[str, ...] = ()
+    """An agent's extensions; `*`: all of the tenant's, for a CRM's server that acts for its agents."""
+
+
+class IssuerConfig(Strict, kw_only=True, frozen=True):
+    """An identity provider (OpenID Connect) whose signed tokens (JWT) the agent API takes."""
+
+    name: str
+    issuer: str
+    """What `iss` must be, and where discovery begins unless `jwks_url` is said."""
+    audience: str
+    jwks_url: str = ""
+    ca_file: str = ""
+    algorithms: tuple[Literal["RS256", "RS384", "RS512", "PS256", "ES256", "ES384", "EdDSA"], ...] = ("RS256", "ES256")
+    scope_claim: str = "scope"
+    """A string of words or a list that holds the roles; dots lead into objects, like `realm_access.roles`."""
+    number_claim: str = "extension"
+    """The agent's extension, or a list of them."""
+    name_claim: str = "sub"
+    """Who it is, for the audit log."""
+    tenant: str = ""
+    tenant_claim: str = ""
+    """Whose calls its tokens may see: always `tenant`, or what the claim says."""
+    leeway_seconds: float = 30.0
+    """By how much clocks may differ."""
+    keys_seconds: float = 300.0
+    """How long its keys are taken for fresh; a token of an unknown key asks for them at once."""
 
 
 class AgentConfig(Strict, kw_only=True, frozen=True):
-    """The agent API and page."""
+    """The agent API and pages."""
 
     listen: str = "127.0.0.1:8080"
     certificate: str = ""
     key: str = ""
     correlation_header: str = "X-Correlation-ID"
     tokens: tuple[TokenConfig, ...] = ()
+    issuers: tuple[IssuerConfig, ...] = ()
+    origins: tuple[str, ...] = ()
+    """Web sites, like https://crm.example.com, whose pages may embed the payment bar and call the API; of tenants:
+    `tenant.origins`."""
+    requests_a_second: float = 20.0
+    """Of one token, five times as many in a burst; one for all extensions has no limit."""
+    streams: int = 5000
+    """Event streams at once."""
+
+
+class TenantConfig(Strict, kw_only=True, frozen=True):
+    """Whose routes, tokens and audit log are apart from everyone else's."""
+
+    name: str
+    origins: tuple[str, ...] = ()
+
+
+class AuditConfig(Strict, kw_only=True, frozen=True):
+    """Who did what, in chained files (`flattone verify`): one a tenant, and `audit.jsonl`."""
+
+    directory: str = ""
+    """Where they go; without, the lines are in the log only."""
+    syslog: str = ""
+    """Where each line's number and hash go as well, so that this host alone cannot change them: host:port (UDP), or a
+    path like /dev/log."""
 
 
 class CaptureConfig(Strict, kw_only=True, frozen=True):
@@ -330,6 +389,7 @@ class Config(
         "fields": "field",
         "templates": "template",
         "webhooks": "webhook",
+        "tenants": "tenant",
     },
 ):
     """The whole file."""
@@ -342,11 +402,13 @@ class Config(
     fields: tuple[FieldConfig, ...] = ()
     templates: tuple[TemplateConfig, ...] = ()
     webhooks: tuple[WebhookConfig, ...] = ()
+    tenants: tuple[TenantConfig, ...] = ()
     prompts: dict[str, dict[str, str]] = {}
     """Sets of prompts by name (a language): WAV files, mono 8 kHz, by what they ask for: a field's name, `invalid`
     (before a field that has to be keyed again), `muted`, `done`, `failed`."""
     media: MediaConfig = MediaConfig()
     api: AgentConfig = AgentConfig()
+    audit: AuditConfig = AuditConfig()
     capture: CaptureConfig = CaptureConfig()
     recording: RecordingConfig = RecordingConfig()
     log: LogConfig = LogConfig()

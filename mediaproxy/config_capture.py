@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from mediaproxy import wav
 from mediaproxy.config import CARD_FIELDS, EXPIRY_PARTS, PLACE, Config, GatewayConfig, RouteConfig
+from mediaproxy.config_tls import authority
 from mediaproxy.errors import ConfigError
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
@@ -45,7 +46,7 @@ def check(config: Config) -> None:
             raise ConfigError("webhook.url: needs https://host/path, with a port if not 443")
         _files(webhook, ("secret_file", "ca_file"), "webhook")
         if webhook.ca_file:
-            _authority(webhook.ca_file, "webhook.ca_file")
+            authority(webhook.ca_file, "webhook.ca_file")
         if Path(webhook.secret_file).stat().st_size < 16:
             raise ConfigError("webhook.secret_file: needs at least 16 characters")
     for route in config.routes:
@@ -143,7 +144,7 @@ def _gateway(gateway: GatewayConfig, config: Config, gateways: dict[str, Gateway
         raise ConfigError("gateway.basic_file: or gateway.bearer_file, not both")
     _files(gateway, ("ca_file", "bearer_file", "basic_file", "client_certificate", "client_key"), "gateway")
     if gateway.ca_file:
-        _authority(gateway.ca_file, "gateway.ca_file")
+        authority(gateway.ca_file, "gateway.ca_file")
     for name, file in gateway.header_files.items():
         if not Path(file).is_file():
             raise ConfigError("gateway.header_files: is not a file")
@@ -213,13 +214,6 @@ def _secret(file: str, where: str, gateway: str) -> None:
         raise ConfigError(f"{where}: its file needs one line of ASCII characters (gateway {gateway})")
     if where == "gateway.basic_file" and ":" not in text:
         raise ConfigError(f"{where}: its file needs user:password (gateway {gateway})")
-
-
-def _authority(file: str, where: str) -> None:
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(file)
-    except (OSError, ssl.SSLError):
-        raise ConfigError(f"{where}: holds no certificates in PEM") from None
 
 
 def _header(name: str, value: str, where: str) -> None:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import pwd
 import re
-import ssl
 import tomllib
 from ipaddress import IPv6Address, ip_address, ip_network
 from pathlib import Path
 
 import msgspec
 
-from mediaproxy import config_capture, config_errors
+from mediaproxy import config_api, config_capture, config_errors
 from mediaproxy.config import Config, PeerConfig, SideConfig, endpoint, is_address, next_hop, port_range
+from mediaproxy.config_tls import authority, fits
 from mediaproxy.errors import ConfigError
 
 
@@ -62,7 +61,10 @@ def check(config: Config) -> None:
     _unique("field.name", [field.name for field in config.fields])
     _unique("template.name", [template.name for template in config.templates])
     _unique("webhook.name", [webhook.name for webhook in config.webhooks])
+    _unique("tenant.name", [tenant.name for tenant in config.tenants])
     _unique("api.tokens.name", [token.name for token in config.api.tokens])
+    _unique("api.issuers.name", [issuer.name for issuer in config.api.issuers])
+    _unique("api.issuers.issuer", [issuer.issuer for issuer in config.api.issuers])
     _unique("api.tokens.sha256", [token.sha256 for token in config.api.tokens])
     _seconds(config)
     for user in config.users.values():
@@ -81,18 +83,7 @@ def check(config: Config) -> None:
     config_capture.check(config)
     for server in config.dns.servers:
         endpoint(server, "dns.servers")
-    endpoint(config.api.listen, "api.listen")
-    if bool(config.api.certificate) != bool(config.api.key):
-        raise ConfigError("api.certificate: goes with api.key, both or neither")
-    if config.api.certificate:
-        _fits(config.api.certificate, config.api.key, "api.key")
-    if not config.api.certificate and not ip_address(endpoint(config.api.listen, "api.listen")[0]).is_loopback:
-        raise ConfigError("api.listen: without api.certificate only a loopback address, like 127.0.0.1:8080")
-    for token in config.api.tokens:
-        if not re.fullmatch(r"[0-9a-f]{64}", token.sha256):
-            raise ConfigError("api.tokens.sha256: 64 lower-case hex digits, as sha256sum prints them")
-        if token.sha256 == hashlib.sha256(b"").hexdigest():
-            raise ConfigError("api.tokens.sha256: is that of an empty token")
+    config_api.check(config)
     for where, name in (("trace.socket", config.trace.socket), ("cdr.file", config.cdr.file)):
         if name and not Path(name).parent.is_dir():
             raise ConfigError(f"{where}: its directory does not exist")
@@ -233,19 +224,9 @@ def _tls(side: SideConfig, name: str) -> None:
             if not Path(path).is_file():
                 raise ConfigError(f"{name}.tls{where}.{what}: is not a file")
     for where, certificate, key in pairs:
-        _fits(certificate, key, f"{name}.tls{where}.key")
+        fits(certificate, key, f"{name}.tls{where}.key")
     if tls.ca_file:
-        try:
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(tls.ca_file)
-        except (OSError, ssl.SSLError):
-            raise ConfigError(f"{name}.tls.ca_file: holds no certificates in PEM") from None
-
-
-def _fits(certificate: str, key: str, where: str) -> None:
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
-    except (OSError, ssl.SSLError):
-        raise ConfigError(f"{where}: does not belong to its certificate, or one of them is not in PEM") from None
+        authority(tls.ca_file, f"{name}.tls.ca_file")
 
 
 def _overlap(left: str, right: str) -> bool:

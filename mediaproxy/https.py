@@ -88,7 +88,7 @@ class Exchange:
 
 
 class Client:
-    """Posts to one server. ca_file: whose certificates are believed (default: the system's); certificate and key: this
+    """Asks one server. ca_file: whose certificates are believed (default: the system's); certificate and key: this
     side's own; protocols: further ones to offer (ALPN), on which the server is not spoken to if it takes one; marker: a
     header to look for in answers."""
 
@@ -100,7 +100,7 @@ class Client:
         self._host, self._port = parts.hostname or "", parts.port or 443
         host = f"[{self._host}]" if ":" in self._host else self._host
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        self._first = f"POST {path} HTTP/1.1\r\nHost: {host}{f':{parts.port}' if parts.port else ''}\r\n"
+        self._target = f"{path} HTTP/1.1\r\nHost: {host}{f':{parts.port}' if parts.port else ''}\r\n"
         self._files = ca_file, certificate, key
         self._connect_seconds, self._protocols = connect_seconds, protocols
         self._marker = f"\r\n{marker.lower()}:".encode() if marker else b""
@@ -111,8 +111,16 @@ class Client:
     ) -> Answer:
         """Send `body` and wait for the answer until `deadline` on the monotonic clock. Raises Unsent, Unanswered,
         Unwanted."""
-        exchange = exchange or Exchange()
-        head = self._head(headers, len(body))
+        return self._ask("POST", headers, body, deadline, exchange or Exchange())
+
+    def get(self, headers: Mapping[str, str], deadline: float) -> Answer:
+        """Ask for what is at the address, likewise."""
+        return self._ask("GET", headers, b"", deadline, Exchange())
+
+    def _ask(
+        self, method: str, headers: Mapping[str, str], body: memoryview | bytes, deadline: float, exchange: Exchange
+    ) -> Answer:
+        head = self._head(method, headers, len(body))
         sock = self._connect(deadline, exchange)
         late = threading.Timer(_left(deadline), exchange.cut)  # an octet now and then keeps every single wait short
         late.daemon = True
@@ -132,9 +140,10 @@ class Client:
             exchange.hold(None)
             sock.close()
 
-    def _head(self, headers: Mapping[str, str], size: int) -> bytes:
+    def _head(self, method: str, headers: Mapping[str, str], size: int) -> bytes:
         lines = [f"{name}: {value}\r\n" for name, value in headers.items()]
-        text = "".join([self._first, *lines, f"Content-Length: {size}\r\nConnection: close\r\n\r\n"])
+        length = f"Content-Length: {size}\r\n" if method == "POST" else ""
+        text = "".join([f"{method} {self._target}", *lines, length, "Connection: close\r\n\r\n"])
         if not text.isascii() or any(not line[:-2].isprintable() for line in lines):
             raise Unsent("header")
         return text.encode()

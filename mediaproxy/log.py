@@ -21,6 +21,7 @@ FIELDS = frozenset(
         "event", "level", "timestamp", "role", "call", "capture", "side", "state", "mode", "reason", "route", "peer",
         "gateway", "field", "count", "port", "ports", "seconds", "path", "pid", "status", "exit", "setting", "worker",
         "listen", "version", "error", "where", "warning", "restarts", "counter", "user", "action", "result",
+        "tenant", "number", "origin", "configuration",
         "packets", "lost", "late", "reordered", "duplicates", "strangers", "rejected", "kernel_drops", "excess",
         "unknown_payload", "malformed", "masked_ms", "substituted_ms", "keys", "guard_alarms",
     }

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import uvicorn
 
 from mediaproxy.agent.api import Api
-from mediaproxy.agent.auth import Tokens
+from mediaproxy.agent.audit import Audit
 from mediaproxy.agent.desk import Desk
 from mediaproxy.ipc.process import Process, enter
 
@@ -22,8 +22,9 @@ class _Server(uvicorn.Server):
 
 
 async def _main(process: Process) -> None:
-    desk = Desk(process)
-    api = Api(desk, Tokens(process.config.api.tokens))
+    audit = Audit(process.config)
+    desk = Desk(process, audit)
+    api = Api(desk, audit, process.config)
     config = uvicorn.Config(
         api.app, log_config=None, access_log=False, server_header=False, lifespan="off",
         h11_max_incomplete_event_size=16_384,

@@ -1,109 +1,193 @@
-"""The HTTP API: openapi.yaml, beside this file, in code."""
+"""The HTTP API: openapi.yaml, beside this file, in code. Who may ask for what is the table at its beginning."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from importlib import resources
-from itertools import accumulate
-from typing import Any
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
 
 import msgspec
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
-from prometheus_client.registry import Collector
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response, StreamingResponse
+from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Scope
 
-from mediaproxy import log
-from mediaproxy.agent.auth import Tokens, may_see, need_supervisor
+from mediaproxy.agent import operators, pages, shown
+from mediaproxy.agent.audit import Audit, Unwritten
+from mediaproxy.agent.auth import Auth, Principal
 from mediaproxy.agent.desk import Desk, View
+from mediaproxy.agent.limits import Buckets
+from mediaproxy.agent.origins import Gate, Origins
 from mediaproxy.agent.problem import Problem, on_error, on_http, on_problem
-from mediaproxy.config import TokenConfig
+from mediaproxy.agent.queries import Page, Start, Which, page, read_body, text
+from mediaproxy.agent.streams import Streams
+from mediaproxy.config import EVERYTHING, Config, Role
 from mediaproxy.ipc import messages as m
 
-LARGEST_BODY = 16_384
-KEEP_ALIVE = 15.0
-"""Seconds between comments on a quiet event stream, so that proxies keep it open."""
-_PAGE_HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-}
+BURST: Final = 5.0
+"""Seconds' worth of requests that may come at once."""
+STRANGERS: Final = (5.0, 50.0)
+"""Requests without a good token, of one address: a second, and at once. Beyond, they are not logged."""
+REFUSALS: Final = (20.0, 200.0)
+"""Lines about refusals: a second, and at once. Beyond, they are counted only."""
+SAFER: Final = frozenset({"capture-cancel", "guard"})
+"""What is done though it cannot be written down."""
+_EVERYONE: Final[tuple[Role, ...]] = ("agent", "supervisor", "auditor")
+_PEOPLE: Final[tuple[Role, ...]] = ("agent", "supervisor")
 
+_ORIGIN: Final = re.compile(r"[a-z]+://[A-Za-z0-9.-]+(:[0-9]{1,5})?")
 
-class _Which(msgspec.Struct, forbid_unknown_fields=True):
-    extension: str = ""
-    call_id: str = ""
-    correlation: str = ""
-
-
-class _Start(msgspec.Struct, forbid_unknown_fields=True):
-    call: _Which
-    fields: tuple[str, ...] = ()
-    template: str = ""
+Handler = Callable[[Request, Principal], Awaitable[Response]]
 
 
 class Api:
     """The application around a Desk."""
 
-    def __init__(self, desk: Desk, tokens: Tokens) -> None:
-        self._desk, self._tokens = desk, tokens
-        self._registry = CollectorRegistry()
-        self._registry.register(_Metrics(desk))
-        capture = "/v1/captures/{id}"
-        self.app = Starlette(
+    def __init__(self, desk: Desk, audit: Audit, config: Config) -> None:
+        self._desk, self._audit = desk, audit
+        self._auth, self._origins = Auth(config.api), Origins(config)
+        self._streams = Streams(desk, config.api.streams)
+        self._apart = bool(config.tenants)
+        self._requests = Buckets(config.api.requests_a_second, BURST * config.api.requests_a_second)
+        self._strangers, self._refusals = Buckets(*STRANGERS), Buckets(*REFUSALS)
+        capture, call = "/v1/captures/{id}", "/v1/calls/{id}"
+        table: list[tuple[str, str, Handler, str, tuple[Role, ...]]] = [
+            ("POST", "/v1/captures", self._start, "capture-start", _PEOPLE),
+            ("GET", "/v1/captures", self._list, "capture-list", _PEOPLE),
+            ("GET", capture, self._show, "capture-show", _PEOPLE),
+            ("GET", capture + "/events", self._events, "capture-events", _PEOPLE),
+            ("POST", capture + "/cancel", self._cancel, "capture-cancel", _PEOPLE),
+            ("POST", capture + "/submit", self._submit, "capture-submit", _PEOPLE),
+            ("POST", capture + "/fields/{field}/reset", self._reset, "capture-reset", _PEOPLE),
+            ("GET", "/v1/calls", self._calls, "call-list", _EVERYONE),
+            ("POST", call + "/release", self._release, "release", ("supervisor",)),
+            ("POST", call + "/guard", self._guard, "guard", ("supervisor",)),
+            ("GET", "/v1/me", self._me, "me", _EVERYONE),
+            ("POST", "/v1/notice", self._notice, "notice-accepted", _PEOPLE),
+            ("GET", "/v1/alarms", self._alarms, "alarm-list", ("supervisor",)),
+            ("GET", "/v1/audit", self._lines, "audit-read", ("auditor",)),
+        ]
+        app = Starlette(
             routes=[
-                Route("/v1/captures", self.start, methods=["POST"]),
-                Route(capture, self.show),
-                Route(capture + "/events", self.events),
-                Route(capture + "/cancel", self.cancel, methods=["POST"]),
-                Route(capture + "/submit", self.submit, methods=["POST"]),
-                Route(capture + "/fields/{field}/reset", self.reset, methods=["POST"]),
-                Route("/v1/calls", self.calls),
-                Route("/v1/calls/{id}/release", self.release, methods=["POST"]),
-                Route("/v1/calls/{id}/guard", self.guard, methods=["POST"]),
-                Route("/healthz", self.health),
-                Route("/readyz", self.ready),
-                Route("/metrics", self.metrics),
-                Route("/openapi.yaml", _file("openapi.yaml", "application/yaml")),
-                Route("/agent", _file("web/agent.html", "text/html")),
-                Route("/agent.js", _file("web/agent.js", "text/javascript")),
-                Route("/agent.css", _file("web/agent.css", "text/css")),
-                Route("/", lambda _: RedirectResponse("/agent")),
+                *(
+                    Route(path, self._entered(handler, action, roles), methods=[method])
+                    for method, path, handler, action, roles in table
+                ),
+                *operators.routes(desk),
+                *pages.routes(self._origins),
             ],
             exception_handlers={Problem: on_problem, HTTPException: on_http, Exception: on_error},
         )
+        self.app: ASGIApp = Gate(app, self._origins, self._foreign_page)
+
+    # Who comes in
+
+    def _entered(
+        self, handler: Handler, action: str, roles: tuple[Role, ...]
+    ) -> Callable[[Request], Awaitable[Response]]:
+        """`handler` for those who may do `action`."""
+
+        async def endpoint(request: Request) -> Response:
+            who = await self._identify(request, action)
+            if not self._origins.allows(request.headers, who.tenant):
+                raise self._refusal(who, action, Problem(403, "origin", "pages of this site may not use this token"))
+            if not who.unlimited:
+                self._requests.take(who.key)
+            if not who.roles & set(roles):
+                raise self._refusal(who, action, Problem(403, "forbidden", f"this needs the role {' or '.join(roles)}"))
+            return await handler(request, who)
+
+        return endpoint
+
+    async def _identify(self, request: Request, action: str) -> Principal:
+        try:
+            return await self._auth.identify(request.headers.get("authorization", ""))
+        except Problem as problem:
+            if problem.status != 401:
+                raise
+            if not self._strangers.room(request.client.host if request.client else ""):
+                raise Problem(429, "too-many-requests", "too many requests without a good token", 1) from None
+            raise self._refusal(None, action, problem) from None
+
+    def _refusal(self, who: Principal | None, action: str, problem: Problem, **fields: str) -> Problem:
+        """Write down that somebody was turned away; returns `problem`."""
+        self._desk.refused += 1
+        if self._refusals.room(""):
+            named = (who.name, who.by) if who is not None else ("nobody", "none")
+            try:
+                self._audit.write(
+                    who.home if who is not None else "", *named, action, "refused", reason=problem.kind, **fields
+                )
+            except Unwritten:
+                return problem
+        return problem
+
+    def _foreign_page(self, scope: Scope) -> None:
+        self._refusal(None, "page", Problem(403, "origin", ""), origin=_plain(Headers(scope=scope)["origin"]))
+
+    def _write(self, who: Principal, tenant: str, action: str, **fields: str) -> None:
+        """Write down what is about to be done. Raises Problem 503 where that cannot be."""
+        try:
+            self._audit.write(tenant, who.name, who.by, action, "ok", **fields)
+        except Unwritten:
+            if action not in SAFER:
+                raise Problem(503, "audit-unavailable", "nothing is done that cannot be written down", 5) from None
 
     # Captures
 
-    async def start(self, request: Request) -> Response:
-        token = self._tokens.identify(request)
-        wanted = await _body(request)
-        call = self._find_call(token, wanted.call)
-        view = await self._desk.start(call, wanted.fields, wanted.template)
-        _audit(token, "capture-start", "ok", capture=view.id, call=call.call)
-        return _json(_shown(view), 201, {"Location": f"/v1/captures/{view.id}"})
+    async def _start(self, request: Request, who: Principal) -> Response:
+        wanted = await read_body(request, Start)
+        call = self._find_call(who, wanted.call)
+        tenant = self._desk.tenant(call.route)
+        wish = self._desk.wish(call, wanted.fields, wanted.template)
+        about = {"call": call.call, "number": call.number, "capture": wish.id}
+        self._write(who, tenant, "capture-start", **about)
+        try:
+            view = await self._desk.start(call, wish)
+        except Problem as problem:
+            self._audit.system("capture-start", call.route, who.name, "failed", reason=problem.kind, **about)
+            raise
+        return _json(shown.capture(self._desk, view), 201, {"Location": f"/v1/captures/{view.id}"})
 
-    async def show(self, request: Request) -> Response:
-        return _json(_shown(self._capture(request)[1]))
+    async def _list(self, request: Request, who: Principal) -> Response:
+        which = Which(*(text(request, key) for key in ("extension", "call_id", "correlation")))
+        if which.named() > 1:
+            raise Problem(422, "query", "one of extension, call_id, correlation, or none")
+        asked = page(request, r"[0-9a-f]{28}")
+        found = sorted(
+            (
+                (f"{int(view.began * 1000):012x}{view.id}", view)
+                for view in self._desk.captures.values()
+                if who.may_act(self._desk.tenant(view.route), view.number)
+                and which.fits_capture(view, self._desk.calls)
+            ),
+            key=lambda item: item[0],
+            reverse=True,
+        )
+        return _page(
+            "captures",
+            [(key, shown.capture(self._desk, v)) for key, v in found if not asked.after or key < asked.after],
+            asked,
+        )
 
-    async def cancel(self, request: Request) -> Response:
-        return self._act(request, "cancel")
+    async def _show(self, request: Request, who: Principal) -> Response:
+        return _json(shown.capture(self._desk, self._owned(request, who, "capture-show")))
 
-    async def submit(self, request: Request) -> Response:
-        return self._act(request, "submit")
+    async def _cancel(self, request: Request, who: Principal) -> Response:
+        return self._act(request, who, "cancel")
 
-    async def reset(self, request: Request) -> Response:
-        return self._act(request, "reset", request.path_params["field"])
+    async def _submit(self, request: Request, who: Principal) -> Response:
+        return self._act(request, who, "submit")
 
-    def _act(self, request: Request, action: str, kind: str = "") -> Response:
-        number, view, token = self._owned(request)
+    async def _reset(self, request: Request, who: Principal) -> Response:
+        return self._act(request, who, "reset", request.path_params["field"])
+
+    def _act(self, request: Request, who: Principal, action: str, kind: str = "") -> Response:
+        view = self._owned(request, who, f"capture-{action}")
         if kind and kind not in {f.name for f in (view.state.fields if view.state else ())}:
             raise Problem(404, "not-found", "the capture has no such field")
         if view.ended:
@@ -112,169 +196,107 @@ class Api:
             raise Problem(409, "submitting", "the fields are on their way to the gateway")
         if action == "submit" and (view.state is None or view.state.state != "complete"):
             raise Problem(409, "not-complete", "not all fields are complete")
-        self._desk.act(number, action, kind)
-        _audit(token, f"capture-{action}", "ok", capture=view.id, call=view.call)
-        return _json(_shown(view), 202)
+        about = {"capture": view.id, "call": view.call, "number": view.number, "field": kind}
+        self._write(who, self._desk.tenant(view.route), f"capture-{action}", **about)
+        self._desk.act(int(view.id, 16), action, kind)
+        return _json(shown.capture(self._desk, view), 202)
 
-    async def events(self, request: Request) -> Response:
-        _, view = self._capture(request)
-        last = request.headers.get("last-event-id", "0")
-        after = int(last) if last.isascii() and last.isdecimal() and len(last) < 10 else 0
-        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        return StreamingResponse(self._stream(view, after), media_type="text/event-stream", headers=headers)
+    async def _events(self, request: Request, who: Principal) -> Response:
+        view = self._owned(request, who, "capture-events")
+        response = self._streams.response(view, who, request.headers.get("last-event-id", ""))
+        return response if request.method == "GET" else Response(headers=dict(response.headers))
 
-    async def _stream(self, view: View, after: int) -> AsyncIterator[bytes]:
-        if view.events and after > view.events[-1]["seq"]:
-            after = 0  # counted by an agent process that has been restarted since
-        while not self._desk.stopping.is_set():
-            changed = view.changed
-            for event in [e for e in view.events if e["seq"] > after]:
-                after = event["seq"]
-                yield b"id: %d\ndata: %s\n\n" % (after, msgspec.json.encode(event))
-            if view.ended:
-                return
-            try:
-                await asyncio.wait_for(changed.wait(), KEEP_ALIVE)
-            except TimeoutError:
-                yield b": quiet\n\n"
-
-    def _capture(self, request: Request) -> tuple[int, View]:
-        return self._owned(request)[:2]
-
-    def _owned(self, request: Request) -> tuple[int, View, TokenConfig]:
-        token = self._tokens.identify(request)
+    def _owned(self, request: Request, who: Principal, action: str) -> View:
+        """The capture that is named. Raises Problem 404 also where it is somebody else's: that it is there is theirs to
+        know."""
         try:
             number = int(request.path_params["id"], 16)
         except ValueError:
             number = 0
         view = self._desk.captures.get(number)
-        if view is None or not may_see(token, view.number):
-            raise Problem(404, "not-found", "no such capture")
-        return number, view, token
+        unknown = Problem(404, "not-found", "no such capture")
+        if view is None:
+            raise unknown
+        if not who.may_act(self._desk.tenant(view.route), view.number):
+            raise self._refusal(who, action, unknown, capture=view.id)
+        return view
 
-    def _find_call(self, token: TokenConfig, which: _Which) -> m.CallState:
-        if sum(map(bool, (which.extension, which.call_id, which.correlation))) != 1:
+    def _find_call(self, who: Principal, which: Which) -> m.CallState:
+        if which.named() != 1:
             raise Problem(422, "call", "name the call by one of extension, call_id, correlation")
-        found = [
-            call
-            for call in self._desk.calls.values()
-            if call.state == "answered"
-            and may_see(token, call.number)
-            and (
-                (which.extension and call.number == which.extension)
-                or (which.call_id and which.call_id in (call.call, *call.sip_call_ids))
-                or (which.correlation and call.correlation == which.correlation)
-            )
-        ]
+        fitting = [call for call in self._desk.calls.values() if call.state == "answered" and which.fits_call(call)]
+        found = [call for call in fitting if who.may_act(self._desk.tenant(call.route), call.number)]
         if not found:
-            raise Problem(404, "no-call", "no answered call fits")
+            unknown = Problem(404, "no-call", "no answered call fits")
+            raise self._refusal(who, "capture-start", unknown, call=fitting[0].call) if fitting else unknown
         if len(found) > 1:
             raise Problem(409, "several-calls", "more than one call fits; name it by call_id")
         return found[0]
 
     # Calls
 
-    async def calls(self, request: Request) -> Response:
-        token = self._tokens.identify(request)
-        seen = [_shown_call(call) for call in self._desk.calls.values() if may_see(token, call.number)]
-        return _json({"calls": seen})
+    async def _calls(self, request: Request, who: Principal) -> Response:
+        asked = page(request, r"[0-9A-Za-z-]{1,64}")
+        seen = [
+            (call.call, shown.call(self._desk, call))
+            for call in sorted(self._desk.calls.values(), key=lambda call: call.call)
+            if who.may_see(self._desk.tenant(call.route), call.number) and call.call > asked.after
+        ]
+        return _page("calls", seen, asked)
 
-    async def release(self, request: Request) -> Response:
-        return self._order(request, release=True)
+    async def _release(self, request: Request, who: Principal) -> Response:
+        return self._order(request, who, "release", "sealed")
 
-    async def guard(self, request: Request) -> Response:
-        return self._order(request, release=False)
+    async def _guard(self, request: Request, who: Principal) -> Response:
+        return self._order(request, who, "guard", "passthrough")
 
-    def _order(self, request: Request, release: bool) -> Response:
-        token = self._tokens.identify(request)
-        need_supervisor(token)
+    def _order(self, request: Request, who: Principal, action: str, mode: str) -> Response:
         call = self._desk.calls.get(request.path_params["id"])
+        unknown = Problem(404, "not-found", "no such call")
         if call is None:
-            raise Problem(404, "not-found", "no such call")
-        if release and call.mode != "sealed":
-            raise Problem(409, "not-sealed", "the call is not sealed")
-        if not release and call.mode != "passthrough":
-            raise Problem(409, "not-passthrough", "the call is not in passthrough")
-        self._desk.guard(call.call, release)
-        _audit(token, "release" if release else "guard", "ok", call=call.call)
-        return _json(_shown_call(call), 202)
+            raise unknown
+        tenant = self._desk.tenant(call.route)
+        if not who.of_tenant(tenant):
+            raise self._refusal(who, action, unknown, call=call.call)
+        if call.mode != mode:
+            raise Problem(409, f"not-{mode}", f"the call is not {'in ' if mode == 'passthrough' else ''}{mode}")
+        self._write(who, tenant, action, call=call.call, number=call.number)
+        self._desk.guard(call.call, action == "release")
+        return _json(shown.call(self._desk, call), 202)
 
-    # Operators
+    # People
 
-    async def health(self, _: Request) -> Response:
-        return _json({"status": "ok"})
+    async def _me(self, _: Request, who: Principal) -> Response:
+        return _json(shown.person(who, self._audit.accepted(who.home, who.name, who.by)))
 
-    async def ready(self, _: Request) -> Response:
-        roles = self._desk.counters.roles
-        up = bool(roles) and all(c.get("ready") for c in roles.values()) and not self._desk.stopping.is_set()
-        return _json({"status": "ready" if up else "starting"}, 200 if up else 503)
+    async def _notice(self, _: Request, who: Principal) -> Response:
+        try:
+            self._audit.accept(who.home, who.name, who.by)
+        except Unwritten:
+            raise Problem(503, "audit-unavailable", "it could not be written down", 5) from None
+        return _json(shown.person(who, True))
 
-    async def metrics(self, _: Request) -> Response:
-        return Response(generate_latest(self._registry), media_type="text/plain; version=0.0.4")
+    async def _alarms(self, _: Request, who: Principal) -> Response:
+        if self._apart and who.tenant != EVERYTHING:
+            raise Problem(403, "forbidden", "alarms are of the whole machine; this needs a token of every tenant")
+        now, past = self._desk.alarms.present(), self._desk.alarms.past
+        return _json({"now": now, "past": list(reversed(past))})
 
-
-GAUGES = frozenset({"calls", "connections", "down", "load", "memory_locked", "ready", "running", "waiting"})
-"""What a process tells that may fall again; all else only grows, until the process is restarted."""
-
-
-class _Metrics(Collector):
-    """Every process's counters, as they were last told to the supervisor."""
-
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
-
-    def collect(self) -> Any:
-        counters = self._desk.counters
-        families: dict[str, GaugeMetricFamily | CounterMetricFamily] = {}
-        for role, values in sorted(counters.roles.items()):
-            for name, value in sorted(values.items()):
-                key = f"flattone_{role.partition('-')[0]}_{name.removesuffix('_total')}"
-                kind = GaugeMetricFamily if name in GAUGES else CounterMetricFamily
-                family = families.setdefault(key, kind(key, name.replace("_", " "), labels=["worker"]))
-                family.add_metric([role], value)
-        histograms: dict[str, HistogramMetricFamily] = {}
-        for role, timings in sorted(counters.timings.items()):
-            for name, found in timings.items():
-                key = f"flattone_{role.partition('-')[0]}_{name}_seconds"
-                histogram = histograms.setdefault(key, HistogramMetricFamily(key, name, labels=["worker"]))
-                below = list(accumulate(found.counts))
-                names = [*(f"{bound:g}" for bound in found.bounds), "+Inf"]
-                histogram.add_metric([role], list(zip(names, below, strict=True)), found.seconds)
-        restarts = CounterMetricFamily("flattone_restarts", "processes restarted", labels=["worker"])
-        for role, count in counters.restarts.items():
-            restarts.add_metric([role], count)
-        return [*families.values(), *histograms.values(), restarts]
+    async def _lines(self, request: Request, who: Principal) -> Response:
+        asked = page(request, r"[0-9]{1,15}")
+        tenant = text(request, "tenant") if who.tenant == EVERYTHING else who.tenant
+        if tenant not in self._origins.tenants():
+            raise Problem(404, "not-found", "no such tenant")
+        if self._audit.path(tenant) is None:
+            raise Problem(404, "no-audit-log", "audit.directory is not set")
+        entries = await asyncio.to_thread(self._audit.entries, tenant, int(asked.after or 0), asked.limit + 1)
+        return _page("entries", [(str(entry["seq"]), entry) for entry in entries], asked)
 
 
-async def _body(request: Request) -> _Start:
-    data = b""
-    async for chunk in request.stream():
-        data += chunk
-        if len(data) > LARGEST_BODY:
-            raise Problem(413, "too-large", "the body is too large")
-    try:
-        return msgspec.json.decode(data, type=_Start)
-    except msgspec.DecodeError:
-        raise Problem(422, "body", "the body must be JSON as openapi.yaml describes it") from None
-
-
-def _shown(view: View) -> dict[str, Any]:
-    state = view.state
-    if state is None:
-        return {"id": view.id, "call": view.call, "state": "keying", "speech": "off", "fields": []}
-    fields = [
-        {"name": f.name, "state": f.state, "digits_received": f.digits_received}
-        | ({"reason": f.reason} if f.reason else {})
-        for f in state.fields
-    ]
-    extra = {key: getattr(state, key) for key in ("token", "brand", "last4", "reason") if getattr(state, key)}
-    return {"id": view.id, "call": view.call, "state": state.state, "speech": state.speech, "fields": fields} | extra
-
-
-def _shown_call(call: m.CallState) -> dict[str, Any]:
-    names = ("state", "mode", "direction", "number", "correlation", "sip_call_ids", "route")
-    capture = f"{call.capture:016x}" if call.capture else None
-    return {"id": call.call, "capture": capture} | {name: getattr(call, name) for name in names}
+def _page(name: str, items: list[tuple[str, Any]], asked: Page) -> Response:
+    """The first of `items`, which are (cursor, item), and where the next page begins."""
+    last = items[asked.limit - 1][0] if len(items) > asked.limit else None
+    return _json({name: [item for _, item in items[: asked.limit]], "next": last})
 
 
 def _json(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -283,14 +305,7 @@ def _json(body: Any, status: int = 200, headers: dict[str, str] | None = None) -
     )
 
 
-def _file(name: str, media_type: str) -> Any:
-    data = resources.files("mediaproxy.agent").joinpath(name).read_bytes()
-
-    async def serve(_: Request) -> Response:
-        return Response(data, 200, _PAGE_HEADERS, media_type)
-
-    return serve
-
-
-def _audit(token: TokenConfig, action: str, result: str, **fields: str) -> None:
-    log.get().info("audit", user=token.name, action=action, result=result, **fields)
+def _plain(origin: str) -> str:
+    """An origin for the log: what looks like one and could hold no card number, or nothing of it."""
+    fits = _ORIGIN.fullmatch(origin) and len(origin) <= 100 and sum(map(str.isdigit, origin)) < 12
+    return origin if fits else "other"

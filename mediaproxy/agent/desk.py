@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
 from mediaproxy import log
+from mediaproxy.agent.alarms import Alarms
+from mediaproxy.agent.audit import SYSTEM, Audit
 from mediaproxy.agent.problem import Problem
 from mediaproxy.agent.webhook import Webhooks
 from mediaproxy.config import Config
@@ -31,6 +34,8 @@ class View:
     call: str
     number: str
     correlation: str = ""
+    route: str = ""
+    began: float = field(default_factory=time.time)
     state: m.CaptureState | None = None
     events: list[dict[str, Any]] = field(default_factory=list)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -41,11 +46,25 @@ class View:
         return self.state is not None and self.state.state in ENDED
 
 
-class Desk:
-    """Calls and captures, and the channels behind them."""
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A capture that is to begin."""
 
-    def __init__(self, process: Process) -> None:
-        self._process = process
+    number: int
+    fields: tuple[str, ...]
+    template: str = ""
+
+    @property
+    def id(self) -> str:
+        return f"{self.number:016x}"
+
+
+class Desk:
+    """Calls and captures, and the channels behind them. epoch: of this process, which counts events anew."""
+
+    def __init__(self, process: Process, audit: Audit) -> None:
+        self._process, self._audit = process, audit
+        self.epoch = secrets.token_hex(4)
         self._config: Config = process.config
         self._signalling, self._vault = process.channels["signalling"], process.channels["vault"]
         self._routes = {route.name: route for route in self._config.routes}
@@ -58,7 +77,10 @@ class Desk:
         self.calls: dict[str, m.CallState] = {}
         self.captures: dict[int, View] = {}
         self.counters = m.Counters({}, {})
+        self.alarms = Alarms()
         self.stopping = asyncio.Event()
+        self.streams = self.refused = 0
+        """Event streams that are open; requests that were turned away."""
 
     def attach(self) -> None:
         """Listen to the channels from now on."""
@@ -80,6 +102,7 @@ class Desk:
             if message.state == "ended":
                 self.calls.pop(message.call, None)
             else:
+                self._mode_changed(self.calls.get(message.call), message)
                 self.calls[message.call] = message
                 self._start_by_route(message)
         elif isinstance(message, m.CaptureState):
@@ -88,6 +111,10 @@ class Desk:
             view = self.captures.get(message.capture)
             if view is not None and view.armed is not None and not view.armed.done():
                 view.armed.set_result(message.ok)
+        elif isinstance(message, m.Happened):
+            self._audit.system(
+                message.action, message.route, message.who or SYSTEM, call=message.call, reason=message.reason
+            )
         elif isinstance(message, m.Hello) and name == "signalling":
             self.calls.clear()
         elif isinstance(message, m.Hello) and name == "vault":
@@ -96,11 +123,30 @@ class Desk:
             channel.send(m.Pong(self._count()))
         elif isinstance(message, m.Counters):
             self.counters = message
+            self.alarms.look(message)
         elif isinstance(message, m.Stop):
             self.stopping.set()
 
     def _count(self) -> dict[str, float]:
-        return {"calls": float(len(self.calls)), "captures": float(len(self.captures))} | self._webhooks.counters
+        now = {"calls": len(self.calls), "captures": len(self.captures), "streams": self.streams}
+        counted = {"audit_failed": self._audit.failed, "refused": self.refused}
+        return {key: float(value) for key, value in (now | counted).items()} | self._webhooks.counters
+
+    def tenant(self, route: str) -> str:
+        """Whose the calls of a route are."""
+        return self._routes[route].tenant if route in self._routes else ""
+
+    def event_id(self, view: View) -> str:
+        """Of the last event of a capture; numbers count anew in every process."""
+        return f"{self.epoch}-{view.events[-1]['seq'] if view.events else 0}"
+
+    def _mode_changed(self, before: m.CallState | None, now: m.CallState) -> None:
+        """An agent whose line is sealed in the middle of a capture has to know why nothing is heard."""
+        view = self.captures.get(now.capture)
+        if before is None or before.mode == now.mode or "sealed" not in (before.mode, now.mode):
+            return
+        if view is not None and view.state is not None and not view.ended:
+            self._event(view, {"field": None, "state": view.state.state, "digits_received": None, "mode": now.mode})
 
     def _start_by_route(self, call: m.CallState) -> None:
         """Where a route says so the first capture begins with the answer."""
@@ -116,11 +162,11 @@ class Desk:
 
     async def _start_alone(self, call: m.CallState) -> None:
         try:
-            view = await self.start(call)
+            view = await self.start(call, self.wish(call))
         except Problem as problem:
             log.get().warning("capture-not-started", call=call.call, reason=problem.kind)
         else:
-            log.get().info("audit", user="route", action="capture-start", result="ok", capture=view.id, call=call.call)
+            self._audit.system("capture-start", call.route, capture=view.id, call=call.call, number=call.number)
 
     def _vault_lost(self) -> None:
         for number, view in self.captures.items():
@@ -129,7 +175,7 @@ class Desk:
                 self._captured(m.CaptureState(number, "failed", fields, "vault-restarted"))
 
     def _captured(self, state: m.CaptureState) -> None:
-        owner = state.call, state.number, state.correlation
+        owner = state.call, state.number, state.correlation, state.route
         view = self.captures.setdefault(state.capture, View(f"{state.capture:016x}", *owner))
         before = view.state
         if before is not None and view.ended:
@@ -161,8 +207,8 @@ class Desk:
 
     # Orders
 
-    async def start(self, call: m.CallState, fields: tuple[str, ...] = (), template: str = "") -> View:
-        """Begin a capture of `fields` (default: the route's) or of a template on a call. Raises Problem."""
+    def wish(self, call: m.CallState, fields: tuple[str, ...] = (), template: str = "") -> Wish:
+        """What a capture of `fields` (default: the route's) or of a template on a call would be. Raises Problem."""
         route = self._routes[call.route]
         if fields and template:
             raise Problem(422, "fields", "name a template or fields, not both")
@@ -177,29 +223,33 @@ class Desk:
         gateway = self._gateways[self._templates[template].gateway or route.gateway if template else route.gateway]
         if gateway.kind != "rest" and "pan" not in fields:
             raise Problem(422, "fields", "the call's gateway needs pan")
+        return Wish(secrets.randbits(63) | 1, fields, template)
+
+    async def start(self, call: m.CallState, wish: Wish) -> View:
+        """Begin a capture. Raises Problem."""
         call = await self._settled(call)
         if call.mode == "sealed":
             raise Problem(409, "sealed", "the call is sealed; a supervisor can release it")
         if call.capture:
             raise Problem(409, "busy", f"capture {call.capture:016x} runs on this call")
-        number = secrets.randbits(63) | 1
-        view = View(f"{number:016x}", call.call, call.number, call.correlation)
+        number = wish.number
+        view = View(wish.id, call.call, call.number, call.correlation, call.route)
         self.captures[number] = view
         self._forget_oldest()
         changed = view.changed
         view.armed = asyncio.get_running_loop().create_future()
         sent = self._vault.send(
-            m.BeginCapture(number, fields, call.route, template, call.call, call.number, call.correlation)
+            m.BeginCapture(number, wish.fields, call.route, wish.template, call.call, call.number, call.correlation)
         )
         if not sent or not await _within(changed.wait()) or view.ended:
             self._vault.send(m.Act(number, "cancel"))
             if view.state is None:
                 del self.captures[number]
-            raise Problem(503, "vault-unavailable", "the capture could not begin")
+            raise Problem(503, "vault-unavailable", "the capture could not begin", retry_after=1)
         sent = self._signalling.send(m.Arm(call.call, number))
         if not sent or not await _within(view.armed) or not view.armed.result():
             self._vault.send(m.Act(number, "not-armed"))
-            raise Problem(503, "not-armed", "the call's media could not be armed; nothing was captured")
+            raise Problem(503, "not-armed", "the call's media could not be armed; nothing was captured", retry_after=1)
         return view
 
     async def _settled(self, call: m.CallState) -> m.CallState:

@@ -8,15 +8,19 @@ from starlette.responses import Response
 
 
 class Problem(Exception):
-    """What went wrong, from a closed list of kinds."""
+    """What went wrong, from a closed list of kinds. retry_after: seconds; 0 where there is nothing to wait for."""
 
-    def __init__(self, status: int, kind: str, detail: str) -> None:
+    def __init__(self, status: int, kind: str, detail: str, retry_after: int = 0) -> None:
         super().__init__(kind)
-        self.status, self.kind, self.detail = status, kind, detail
+        self.status, self.kind, self.detail, self.retry_after = status, kind, detail, retry_after
 
     def response(self) -> Response:
         body = {"type": f"about:blank#{self.kind}", "title": self.kind, "status": self.status, "detail": self.detail}
-        headers = {"WWW-Authenticate": "Bearer"} if self.status == 401 else {}
+        headers = {"Cache-Control": "no-store"}
+        if self.status == 401:
+            headers["WWW-Authenticate"] = "Bearer"
+        if self.retry_after:
+            headers["Retry-After"] = str(self.retry_after)
         return Response(msgspec.json.encode(body), self.status, headers, "application/problem+json")
 
 
@@ -34,4 +38,7 @@ async def on_error(_: Request, __: Exception) -> Response:
 async def on_http(_: Request, error: Exception) -> Response:
     """Starlette's own 404 and 405."""
     status = getattr(error, "status_code", 500)
-    return Problem(status, {404: "not-found", 405: "method-not-allowed"}.get(status, "http-error"), "").response()
+    kind = {404: "not-found", 405: "method-not-allowed"}.get(status, "http-error")
+    response = Problem(status, kind, "see /openapi.yaml").response()
+    response.headers.update(getattr(error, "headers", None) or {})
+    return response

@@ -63,7 +63,7 @@ class Site:
         settings: dict[str, str] | None = None,
     ) -> None:
         """settings: further lines of the configuration: of the peers `caller` and `desk`, of the routes `inbound` and
-        `outbound`, of the sides `trunk` and `agent`, of `media`, and `more` for whole tables."""
+        `outbound`, of the sides `trunk` and `agent`, of `media` and `api`, and `more` for whole tables."""
         self._settings = settings or {}
         self.directory, self.recordings = directory, recordings
         self.trunk = ("127.0.0.1", listening_port())
@@ -71,7 +71,8 @@ class Site:
         self.trace = directory / "trace.sock"
         self.cdr = directory / "calls.jsonl"
         self.api = listening_port()
-        self.token = secrets.token_urlsafe(24)
+        self.token, self.agent_token, self.auditor_token = (secrets.token_urlsafe(24) for _ in range(3))
+        self.audit = directory / "audit"
         self.log = directory / "flattone.log"
         self.config = directory / "flattone.toml"
         self._phones = (caller_port, agent_port)
@@ -91,6 +92,7 @@ class Site:
 
     def _start(self) -> None:
         authority, certificate, key = certificates.make(self.directory)
+        self.audit.mkdir(exist_ok=True)
         bearer = self.directory / "gateway.token"
         bearer.write_text(secrets.token_urlsafe(24))
         arguments = ["--certificate", str(certificate), "--key", str(key), "--bearer-file", str(bearer)]
@@ -132,9 +134,9 @@ class Site:
 
     def _text(self, gateway_port: int, authority: Path, bearer: Path) -> str:
         caller, agent = self._phones
-        digest = hashlib.sha256(self.token.encode()).hexdigest()
+        digests = [hashlib.sha256(t.encode()).hexdigest() for t in (self.token, self.agent_token, self.auditor_token)]
         add = (
-            dict.fromkeys(("caller", "desk", "inbound", "outbound", "trunk", "agent", "media", "more"), "")
+            dict.fromkeys(("caller", "desk", "inbound", "outbound", "trunk", "agent", "media", "api", "more"), "")
             | self._settings
         )
         desk = "" if "address" in add["desk"] else f'address = "127.0.0.1:{agent}"'
@@ -201,11 +203,29 @@ reference_server = true
 
 [api]
 listen = "127.0.0.1:{self.api}"
+{add["api"]}
 
 [[api.tokens]]
 name = "desk"
-sha256 = "{digest}"
+sha256 = "{digests[0]}"
 role = "supervisor"
+tenant = "*"
+numbers = ["*"]
+
+[[api.tokens]]
+name = "agent {EXTENSION}"
+sha256 = "{digests[1]}"
+role = "agent"
+numbers = ["{EXTENSION}"]
+
+[[api.tokens]]
+name = "auditor"
+sha256 = "{digests[2]}"
+role = "auditor"
+tenant = "*"
+
+[audit]
+directory = "{self.audit}"
 
 [recording]
 directory = "{self.recordings}"

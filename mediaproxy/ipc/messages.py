@@ -201,6 +201,17 @@ class Armed(Message, frozen=True):
     ok: bool
 
 
+class Happened(Message, frozen=True):
+    """Signalling -> agent, for the audit log: something that nobody ordered by the API. `action`: passthrough,
+    passthrough-ended, trace, trace-ended, reloaded; `who`: a user of this system, or nobody."""
+
+    action: str
+    call: str = ""
+    route: str = ""
+    who: str = ""
+    reason: str = ""
+
+
 class Guard(Message, frozen=True):
     """End passthrough, or unseal: the call goes on guarded. `release`: also from sealed."""
 
@@ -296,7 +307,7 @@ class StopRecording(Message, frozen=True):
 Any_ = (
     Hello | Ready | Stop | Reload | Ping | Pong | Counters | OpenCall | Opened | OpenFailed | UpdateCall | SetMode
     | ModeSet | CloseCall | CallOver | Interrupted | CallState | Arm | Armed | Guard | BeginCapture | Act | CaptureState
-    | CaptureEnded | Cue | StartRecording | StopRecording
+    | CaptureEnded | Cue | Happened | StartRecording | StopRecording
 )  # fmt: skip
 
 _encoder = msgspec.msgpack.Encoder()

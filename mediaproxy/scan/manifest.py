@@ -1,9 +1,8 @@
-"""`flattone verify`: recordings against their manifests."""
+"""Recordings against their manifests, for `flattone verify`."""
 
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,16 +19,10 @@ class Manifest(msgspec.Struct):
     version: str
 
 
-def _pairs(paths: list[str]) -> Iterator[Path]:
-    """The manifests meant by `paths`; in folders other JSON files are passed over."""
-    for text in paths:
-        path = Path(text)
-        if path.is_dir():
-            yield from sorted(
-                {p.with_suffix(".json") for p in path.rglob("*.wav")} | set(filter(_is_manifest, path.rglob("*.json")))
-            )
-        else:
-            yield path
+def inside(folder: Path) -> Iterator[Path]:
+    """The manifests in a folder, and where one should be; other JSON files are passed over."""
+    found = {path.with_suffix(".json") for path in folder.rglob("*.wav")}
+    yield from sorted(found | set(filter(_is_manifest, folder.rglob("*.json"))))
 
 
 def _is_manifest(path: Path) -> bool:
@@ -54,17 +47,3 @@ def check(path: Path) -> tuple[str, str]:
     with recording.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return ("fine", "") if digest == manifest.sha256 else ("altered", "the recording is not what was written")
-
-
-def run(paths: list[str]) -> int:
-    """The command. Returns 0 all fine, 1 something altered or missing, 2 something unreadable or nothing there."""
-    verdicts: list[str] = []
-    for path in _pairs(paths):
-        verdict, reason = check(path)
-        verdicts.append(verdict)
-        shown = path if verdict == "unreadable" else path.with_suffix(".wav")
-        print(f"{verdict:<10}  {shown}" + (f": {reason}" if reason else ""))
-    if not verdicts:
-        print("flattone: no recording there", file=sys.stderr)
-        return 2
-    return 2 if "unreadable" in verdicts else 1 if set(verdicts) != {"fine"} else 0

@@ -144,6 +144,7 @@ class Arming:
             if not record.capture:  # what is being armed is in passthrough no more
                 self._order(record.worker, m.SetMode(call, "guarded"))
             log.get().info("passthrough-ended", call=call, reason=reason)
+            self._agent.send(m.Happened("passthrough-ended", call, record.route.name, reason=reason))
 
     def interrupted(self, message: m.Interrupted) -> None:
         """A worker has lost some of what was keyed."""

@@ -55,7 +55,7 @@ class Host:
         self._core = self._b2bua.core
         self._streams = Streams(config, self._from_stream, self._b2bua.admits, self._unsent)
         self._names = Names(config.peers, config.dns.servers, self._found)
-        self._ladder = Ladder(self._core)
+        self._ladder = Ladder(self._core, self._watched)
         self._cdr = CallRecords(config.cdr.file)
         self._records: dict[str, Record] = {}
         self._arming = Arming(self._records, self._b2bua.calls, self._vault, self._agent, self._order, self._tell)
@@ -135,6 +135,11 @@ class Host:
                     word = "hop-down" if hop in down else "hop-up"
                     log.get().warning(word, peer=peer.name, listen=str(hop))
         self._down = down
+
+    def _watched(self, action: str, who: str, call: str) -> None:
+        """Somebody has begun or ceased to watch: one call, or every one where none is named."""
+        route = self._records[call].route.name if call in self._records else ""
+        self._agent.send(m.Happened(action, call, route, who, "" if call else "every-call"))
 
     def _unsent(self, outgoing: Outgoing) -> None:
         self._counters["unsent"] += 1
@@ -239,6 +244,8 @@ class Host:
         record = Record(call.id, worker, opened, route, story, untried, mode=call.mode)
         self._records[call.id] = record
         self._tell(record, "opening")
+        if call.mode == "passthrough":
+            self._agent.send(m.Happened("passthrough", call.id, call.route.name))
         if not worker.send(opened):
             self._b2bua.media_failed(call.id, time.monotonic())
 
@@ -318,6 +325,7 @@ class Host:
             self._streams.reload()
             self._cdr.reopen()
             log.get().info("reloaded")
+            self._agent.send(m.Happened("reloaded"))
         elif isinstance(message, m.Stop):
             self._stop(message, now)
 

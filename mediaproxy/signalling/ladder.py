@@ -5,8 +5,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import pwd
 import socket
+import struct
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import msgspec
@@ -36,8 +39,9 @@ class _Watcher:
 class Ladder:
     """Everyone who watches."""
 
-    def __init__(self, core: Core) -> None:
-        self._core = core
+    def __init__(self, core: Core, told: Callable[[str, str, str], None]) -> None:
+        """told: hears of each watcher's coming and going: trace or trace-ended, the user, a call's id or nothing."""
+        self._core, self._told = core, told
         self._watchers: list[_Watcher] = []
         self._encoder = msgspec.json.Encoder()
 
@@ -61,12 +65,19 @@ class Ladder:
             writer.close()
             return
         watcher = _Watcher(wish.watch, writer)
+        who, call = _user(writer), self._call(wish.watch)
+        self._told("trace", who, call)
         self._watchers.append(watcher)
         writer.write(b"{}\n")  # from now on
         with contextlib.suppress(OSError, ValueError):
             await reader.read(1)  # until it leaves
         self._watchers.remove(watcher)
         writer.close()
+        self._told("trace-ended", who, call)
+
+    def _call(self, wish: str) -> str:
+        """The id of the call that is meant, where it is a call that is up."""
+        return next((c.id for key, c in self._core.by_call_id.items() if wish in (key, c.id, c.number)), "")
 
     def show(self, data: bytes | bytearray, side: str, way: str, hop: Hop) -> None:
         """Show a message to whoever watches its call."""
@@ -97,6 +108,16 @@ class Ladder:
             if watcher.writer.transport.get_write_buffer_size() < UNSENT_BYTES:
                 watcher.writer.write(step)
         message.wipe()
+
+
+def _user(writer: asyncio.StreamWriter) -> str:
+    """Who is at the other end, as the kernel says (unix(7), SO_PEERCRED)."""
+    sock = writer.get_extra_info("socket")
+    _, uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"
 
 
 def _numbers(message: Message) -> set[str]:

@@ -67,6 +67,8 @@ class Capture:
     """Whether it is told at once. What follows from a key is told on a coarse grid, or its rhythm would be told."""
     sent: bool = False
     """Whether the gateway has been asked."""
+    automatic: bool = False
+    """Whether the last key submitted it: the moment of the gateway's answer would tell when that was."""
     owner: tuple[str, str, str] = ("", "", "")
     """Call, extension and correlation, kept for an agent process that has been restarted."""
     turn: int = 0
@@ -283,7 +285,7 @@ class Capture:
         if state is None:
             return
         self.state, self.reason, self.dirty = state, reason, True
-        self.urgent |= event not in ("filled", "again")
+        self.urgent |= event not in ("filled", "again") and not (self.automatic and event in ("answer", "refuse"))
         if state not in ENDED:
             return
         self._last_event = -1

@@ -18,8 +18,9 @@ from mediaproxy.vault.fields import kinds
 from mediaproxy.vault.submission import Submission
 from mediaproxy.vault.timings import Histogram
 
-GRID = 0.5
-"""Seconds between looks at what is told to the agent: the rhythm of keys is not to be read off events."""
+GRID = 0.35
+"""Seconds between looks at what is told to the agent: coarse, so that the rhythm of keys is not to be read off events,
+and short enough for a key's dot to be on the page within 0.4."""
 AT_ONCE = 50
 """Captures looked at before the keys that have come meanwhile are taken."""
 KEEP = 600.0
@@ -173,7 +174,7 @@ class Vault:
         """Do what a change of a capture calls for."""
         if capture.state == READY and self._config.capture.auto_submit:
             capture.submit()
-            capture.urgent = False  # it follows from a key
+            capture.automatic, capture.urgent = True, False  # it follows from a key
         if capture.state == SUBMITTING and not capture.sent:
             capture.sent = True
             task = asyncio.create_task(self._tokenize(capture))

@@ -283,7 +283,7 @@ def test_the_agents_reset_cancel_and_the_callers_star(tmp_path: Path) -> None:
 
 
 def test_the_rhythm_of_keys_does_not_show_however_often_one_asks(tmp_path: Path) -> None:
-    """Counts change on a grid of half a second, also for a client that asks and acts all the time."""
+    """Counts change on a grid of a third of a second, also for a client that asks and acts all the time."""
 
     async def scenario() -> None:
         async with live.call(tmp_path) as up:
@@ -300,7 +300,7 @@ def test_the_rhythm_of_keys_does_not_show_however_often_one_asks(tmp_path: Path)
                     seen = count
             assert seen == 12
             assert len(changes) >= 3
-            assert min(np.diff(changes)) > 0.35  # the keys themselves are 0.15 s apart
+            assert min(np.diff(changes)) > 0.3  # the keys themselves are 0.15 s apart
 
     run(scenario())
 

@@ -10,7 +10,7 @@ from dsp import g711
 from mediaproxy import wav
 from mediaproxy.recording.service import Recorder
 from mediaproxy.recording.writer import Recording
-from mediaproxy.scan import manifest
+from mediaproxy.scan import manifest, verify
 
 
 def fill(recording: Recording, seconds: float = 3.0) -> None:
@@ -57,18 +57,18 @@ def test_a_changed_recording_is_told(tmp_path: Path, capsys: pytest.CaptureFixtu
         recording = Recording(tmp_path, name, 100.0)
         fill(recording, 0.5)
         paths.append(recording.finish())
-    assert manifest.run([str(tmp_path)]) == 0
+    assert verify.run([str(tmp_path)], []) == 0
     data = bytearray(paths[0].read_bytes())
     data[5000] ^= 1
     paths[0].write_bytes(data)
     paths[1].unlink()
-    assert manifest.run([str(tmp_path)]) == 1
+    assert verify.run([str(tmp_path)], []) == 1
     said = capsys.readouterr().out
     assert f"altered     {paths[0]}" in said
     assert f"missing     {paths[1]}" in said
-    assert manifest.run([str(tmp_path / "none")]) == 2
+    assert verify.run([str(tmp_path / "none")], []) == 2
     (tmp_path / "report.json").write_text("{}")
-    assert manifest.run([str(tmp_path)]) == 1
+    assert verify.run([str(tmp_path)], []) == 1
     assert "report" not in capsys.readouterr().out
 
 

@@ -1,0 +1,92 @@
+"""The pages and what they load: read once, sent with headers that let them do no more than they have to.
+
+The payment bar is one file: its texts (`web/i18n`, plain JSON) are put into it here, so that a site can keep a copy.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Awaitable, Callable
+from importlib import resources
+from typing import Final
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from mediaproxy.agent.origins import Origins
+from mediaproxy.agent.problem import Problem
+
+COMPONENT: Final = "flattone-payment.js"
+_POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors "
+)
+_HEADERS: Final = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=(), clipboard-read=(), clipboard-write=()",
+}
+_FOR_OTHERS: Final = _HEADERS | {"Access-Control-Allow-Origin": "*", "Cross-Origin-Resource-Policy": "cross-origin"}
+"""What pages of other sites load. There is nothing in it that is not public."""
+_PAGES: Final = {"/agent": "agent.html", "/live": "live.html"}
+_SCRIPTS: Final = ("desk.js", "live.js", "embed.js", "access.js")
+
+
+def component() -> bytes:
+    """The payment bar with its texts."""
+    folder = _web().joinpath("i18n")
+    texts = {
+        file.name.removesuffix(".json"): msgspec.json.decode(file.read_bytes())
+        for file in sorted(folder.iterdir(), key=lambda file: file.name)
+        if file.name.endswith(".json")
+    }
+    source = _web().joinpath(COMPONENT).read_text("utf-8")
+    return source.replace("/* web/i18n */ {}", msgspec.json.encode(texts).decode(), 1).encode()
+
+
+def routes(origins: Origins) -> list[Route]:
+    """Every page and file."""
+    found = [Route("/", lambda _: RedirectResponse("/agent"))]
+    for path, name in _PAGES.items():
+        found.append(_file(path, _web().joinpath(name).read_bytes(), "text/html", _page_headers("'none'")))
+    for name in _SCRIPTS:
+        found.append(_file(f"/web/{name}", _web().joinpath(name).read_bytes(), "text/javascript", _HEADERS))
+    found.append(_file("/web/page.css", _web().joinpath("page.css").read_bytes(), "text/css", _HEADERS))
+    found.append(_file(f"/{COMPONENT}", component(), "text/javascript", _FOR_OTHERS))
+    api = resources.files("mediaproxy.agent").joinpath("openapi.yaml").read_bytes()
+    found.append(_file("/openapi.yaml", api, "application/yaml", _FOR_OTHERS))
+    found.append(Route("/embed", _embed(origins)))
+    return found
+
+
+def _web() -> resources.abc.Traversable:
+    return resources.files("mediaproxy.agent.web")
+
+
+def _page_headers(ancestors: str) -> dict[str, str]:
+    return _HEADERS | {"Content-Security-Policy": _POLICY + ancestors}
+
+
+def _file(path: str, data: bytes, media_type: str, headers: dict[str, str]) -> Route:
+    async def serve(_: Request) -> Response:
+        return Response(data, 200, headers, media_type)
+
+    return Route(path, serve)
+
+
+def _embed(origins: Origins) -> Callable[[Request], Awaitable[Response]]:
+    """The page for a frame: it may stand on a tenant's sites only, and listens to nobody else."""
+    page = _web().joinpath("embed.html").read_text("utf-8")
+
+    async def serve(request: Request) -> Response:
+        tenant = request.query_params.get("tenant", "")
+        if tenant not in origins.tenants():
+            raise Problem(404, "not-found", "no such tenant")
+        sites = origins.of(tenant)
+        text = page.replace("{origins}", html.escape(" ".join(sites), quote=True))
+        return Response(text, 200, _page_headers(" ".join(sites) or "'none'"), "text/html")
+
+    return serve
