@@ -41,6 +41,7 @@ _PEOPLE: Final[tuple[Role, ...]] = ("agent", "supervisor")
 
 _ORIGIN: Final = re.compile(r"[a-z]+://[A-Za-z0-9.-]+(:[0-9]{1,5})?")
 
+Endpoint = Callable[[Request], Awaitable[Response]]
 Handler = Callable[[Request, Principal], Awaitable[Response]]
 
 
@@ -71,12 +72,12 @@ class Api:
             ("GET", "/v1/alarms", self._alarms, "alarm-list", ("supervisor",)),
             ("GET", "/v1/audit", self._lines, "audit-read", ("auditor",)),
         ]
+        by_path: dict[str, dict[str, Endpoint]] = {}
+        for method, path, handler, action, roles in table:
+            by_path.setdefault(path, {})[method] = self._entered(handler, action, roles)
         app = Starlette(
             routes=[
-                *(
-                    Route(path, self._entered(handler, action, roles), methods=[method])
-                    for method, path, handler, action, roles in table
-                ),
+                *(Route(path, self._resource(rows), methods=list(rows)) for path, rows in by_path.items()),
                 *operators.routes(desk),
                 *pages.routes(self._origins),
             ],
@@ -86,9 +87,16 @@ class Api:
 
     # Who comes in
 
-    def _entered(
-        self, handler: Handler, action: str, roles: tuple[Role, ...]
-    ) -> Callable[[Request], Awaitable[Response]]:
+    @staticmethod
+    def _resource(methods: dict[str, Endpoint]) -> Endpoint:
+        """What answers at one address."""
+
+        async def endpoint(request: Request) -> Response:
+            return await methods["GET" if request.method == "HEAD" else request.method](request)
+
+        return endpoint
+
+    def _entered(self, handler: Handler, action: str, roles: tuple[Role, ...]) -> Endpoint:
         """`handler` for those who may do `action`."""
 
         async def endpoint(request: Request) -> Response:
@@ -155,8 +163,6 @@ class Api:
 
     async def _list(self, request: Request, who: Principal) -> Response:
         which = Which(*(text(request, key) for key in ("extension", "call_id", "correlation")))
-        if which.named() > 1:
-            raise Problem(422, "query", "one of extension, call_id, correlation, or none")
         asked = page(request, r"[0-9a-f]{28}")
         found = sorted(
             (

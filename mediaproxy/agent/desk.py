@@ -195,6 +195,9 @@ class Desk:
                 extra["speech"] = state.speech
             self._event(view, {"field": None, "state": state.state, "digits_received": None} | extra)
 
+        if before is not None and view.ended:
+            about = {"capture": view.id, "call": view.call, "number": view.number, "reason": state.reason}
+            self._audit.system("capture-ended", state.route, result=state.state, **about)
         if state.state == "token":
             self._webhooks.send(view.id, view.call, view.correlation, state)
 

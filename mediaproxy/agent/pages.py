@@ -54,6 +54,7 @@ def routes(origins: Origins) -> list[Route]:
         found.append(_file(path, _web().joinpath(name).read_bytes(), "text/html", _page_headers("'none'")))
     for name in _SCRIPTS:
         found.append(_file(f"/web/{name}", _web().joinpath(name).read_bytes(), "text/javascript", _HEADERS))
+    found.append(_file("/web/icon.svg", _web().joinpath("icon.svg").read_bytes(), "image/svg+xml", _HEADERS))
     found.append(_file("/web/page.css", _web().joinpath("page.css").read_bytes(), "text/css", _HEADERS))
     found.append(_file(f"/{COMPONENT}", component(), "text/javascript", _FOR_OTHERS))
     api = resources.files("mediaproxy.agent").joinpath("openapi.yaml").read_bytes()

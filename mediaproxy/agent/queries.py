@@ -82,12 +82,12 @@ async def read_body(request: Request, kind: type[T]) -> T:
 
 def page(request: Request, cursor: str) -> Page:
     """`limit` and `after` of the address; cursor: what `after` looks like. Raises Problem 422."""
-    limit, after = request.query_params.get("limit", str(USUAL_PAGE)), request.query_params.get("after", "")
+    limit, after = request.query_params.get("limit", str(USUAL_PAGE)), request.query_params.get("after")
     if not re.fullmatch(r"[1-9][0-9]{0,2}", limit) or int(limit) > LARGEST_PAGE:
         raise Problem(422, "query", f"limit: 1 to {LARGEST_PAGE}")
-    if after and not re.fullmatch(cursor, after):
+    if after is not None and not re.fullmatch(cursor, after):
         raise Problem(422, "query", "after: the `next` of the page before")
-    return Page(int(limit), after)
+    return Page(int(limit), after or "")
 
 
 def text(request: Request, key: str) -> str:

@@ -76,7 +76,9 @@ async def _demo(out: Path, scratch: Path, keep: bool, began: float) -> None:
         if keep:
             answering = Phone(EXTENSION, answers=True)
             await answering.open(desk.sip_port)
-            print(f"\nagent page   http://127.0.0.1:{site.api}/agent   token {site.agent_token}   extension {EXTENSION}")
+            print(
+                f"\nagent page   http://127.0.0.1:{site.api}/agent   token {site.agent_token}   extension {EXTENSION}"
+            )
             print(f"supervisor   http://127.0.0.1:{site.api}/live    token {site.token}")
             print(
                 f"to call it   sip:{EXTENSION}@127.0.0.1:{site.trunk[1]} over UDP, from any phone on 127.0.0.1 (PCMU)"

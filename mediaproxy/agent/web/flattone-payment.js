@@ -36,10 +36,10 @@ h2{font-size:1em;margin:0;font-weight:650}p{margin:0;overflow-wrap:anywhere}
 #muted{font-size:.9em;color:var(--bad)}#offline{font-weight:600}
 ol{list-style:none;margin:0;padding:0;display:grid;gap:6px}
 @container(min-width:560px){ol{grid-auto-flow:column;grid-auto-columns:1fr}}
-li{display:grid;grid-template-columns:minmax(0,1fr) auto;gap:2px 8px;align-content:start;padding:8px 10px;border:1px solid var(--line);border-radius:8px;min-height:86px}
+li{display:grid;grid-template-columns:minmax(0,1fr) auto;gap:2px 8px;align-content:start;align-items:start;padding:8px 10px;border:1px solid var(--line);border-radius:8px;min-height:86px}
 li.now{outline:2px solid var(--main);outline-offset:-1px}
 li b{font-weight:600;overflow-wrap:anywhere}
-.dots{grid-column:1/-1;letter-spacing:.1em;min-height:1.45em;overflow-wrap:anywhere}
+.dots{grid-column:1/-1;font-size:.72em;letter-spacing:.06em;line-height:2;min-height:2em;overflow-wrap:anywhere}
 .note{grid-column:1/-1;font-size:.9em;color:var(--soft);display:flex;flex-wrap:wrap;gap:2px 8px;align-items:center}
 .complete .note{color:var(--good)}.invalid .note{color:var(--bad)}svg{flex:none;font-family:sans-serif}
 button{font:inherit;font-weight:600;color:var(--main);background:none;border:1px solid var(--line);border-radius:8px;padding:6px 12px;min-height:36px;cursor:pointer}
@@ -165,7 +165,7 @@ export class FlattonePayment extends HTMLElement {
   async #accept() {
     await this.#do(async () => {
       await this.#ask("POST", "/v1/notice");
-      await this.#enter();
+      this.#enter(); // which goes on for as long as the bar is there
     });
   }
 
@@ -232,7 +232,8 @@ export class FlattonePayment extends HTMLElement {
         made = await this.#ask("POST", "/v1/captures", body);
       } catch (error) {
         if (error.kind !== "busy") throw error;
-        return this.#enter(); // one runs already
+        this.#enter(); // one runs already
+        return;
       }
       this.#take(made, false);
       this.#emit("capture-started", { capture: made.id, resumed: false });
