@@ -38,6 +38,7 @@ async def _main(process: Process) -> None:
     await asyncio.wait((task, told), return_when=asyncio.FIRST_COMPLETED)  # a server that ends by itself has failed
     server.should_exit = True
     await task
+    audit.close()
 
 
 if __name__ == "__main__":

@@ -38,11 +38,15 @@ class _File:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
-        fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # two writers would fork the chain
-        self.torn = self._cut_torn_line()
-        last = self._last_line()
-        self.link = chain.read(last)[1] if last else chain.Link()
-        self.configuration = msgspec.json.decode(last, type=_Known).configuration if last else ""
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # two writers would fork the chain
+            self.torn = self._cut_torn_line()
+            last = self._last_line()
+            self.link = chain.read(last)[1] if last else chain.Link()
+            self.configuration = msgspec.json.decode(last, type=_Known).configuration if last else ""
+        except (OSError, chain.Broken):
+            self.close()
+            raise
 
     def write(self, entry: Mapping[str, object]) -> bytes:
         """Append a line; returns it. Raises OSError, and then nothing of it is left."""
@@ -134,6 +138,13 @@ class Audit:
         """Where a tenant's lines are."""
         return None if self._directory is None else self._directory / f"{name(tenant)}.jsonl"
 
+    def close(self) -> None:
+        """No more of it."""
+        for file in self._files.values():
+            file.close()
+        if self._anchor is not None:
+            self._anchor.close()
+
     def entries(self, tenant: str, after: int, most: int) -> list[dict[str, object]]:
         """Up to `most` lines of a tenant's file after number `after`."""
         path, found = self.path(tenant), []
@@ -222,6 +233,9 @@ class _Syslog:
         self._socket = socket.socket(family, socket.SOCK_DGRAM)
         self._socket.setblocking(False)
         self._host = socket.gethostname()
+
+    def close(self) -> None:
+        self._socket.close()
 
     def send(self, which: str, link: chain.Link) -> None:
         at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

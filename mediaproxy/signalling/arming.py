@@ -72,6 +72,8 @@ class Arming:
                 self._agent.send(m.Armed(message.call, message.capture, armed))
             if armed:
                 self._vault.send(m.Act(record.capture, "armed"))
+        if record.mode == "passthrough" != message.mode:
+            self._passthrough_ended(record, message.reason or message.mode)
         record.mode = message.mode
         if record.story.modes[-1] != message.mode:
             record.story.modes.append(message.mode)
@@ -143,8 +145,11 @@ class Arming:
                 known.mode = "guarded"
             if not record.capture:  # what is being armed is in passthrough no more
                 self._order(record.worker, m.SetMode(call, "guarded"))
-            log.get().info("passthrough-ended", call=call, reason=reason)
-            self._agent.send(m.Happened("passthrough-ended", call, record.route.name, reason=reason))
+            self._passthrough_ended(record, reason)
+
+    def _passthrough_ended(self, record: Record, reason: str) -> None:
+        log.get().info("passthrough-ended", call=record.call, reason=reason)
+        self._agent.send(m.Happened("passthrough-ended", record.call, record.route.name, reason=reason))
 
     def interrupted(self, message: m.Interrupted) -> None:
         """A worker has lost some of what was keyed."""
