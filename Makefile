@@ -38,6 +38,7 @@ soak: $(READY) peers
 
 peers: build/localstripe/ready
 	@sh tests/peers.sh
+	@sh tests/axe.sh
 
 build/localstripe/ready: tests/localstripe.txt
 	$(PYTHON) -m venv build/localstripe

@@ -7,6 +7,9 @@ need() { [ -e "$1" ] || case "$missing " in *" $2 "*) ;; *) missing="$missing $2
 need "$(command -v sipp || echo /nowhere)" sip-tester
 need "$(command -v kamailio || ls /usr/sbin/kamailio 2>/dev/null || echo /nowhere)" kamailio
 need /usr/share/sip-tester/dtmf_2833_1.pcap sip-tester
+need "$(command -v chromium || echo /nowhere)" chromium
+need "$(command -v npm || echo /nowhere)" npm
+need /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf fonts-dejavu-core
 need $sounds/en_US_f_Allison asterisk-core-sounds-en-wav
 need $sounds/es_MX_f_Allison asterisk-core-sounds-es-wav
 need $sounds/fr_CA_f_June asterisk-core-sounds-fr-wav

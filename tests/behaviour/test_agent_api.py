@@ -126,7 +126,11 @@ def test_tenants_are_apart_in_calls_captures_orders_and_audit_logs(tmp_path: Pat
         async with live.call(tmp_path, settings=settings) as up:
             (call,) = (await ask(up, "GET", "/v1/calls", "acme-supervisor"))[1]["calls"]
             assert call["tenant"] == "acme"
-            for stranger in ("own-supervisor", "own-auditor", up.site.agent_token):  # the same extension, another tenant
+            for stranger in (
+                "own-supervisor",
+                "own-auditor",
+                up.site.agent_token,
+            ):  # the same extension, another tenant
                 assert (await ask(up, "GET", "/v1/calls", stranger))[1]["calls"] == []
             for stranger in ("own-supervisor", up.site.agent_token):
                 assert (await ask(up, "POST", "/v1/captures", stranger, START))[0] == 404
@@ -146,7 +150,9 @@ def test_tenants_are_apart_in_calls_captures_orders_and_audit_logs(tmp_path: Pat
             assert "acme" not in json.dumps(own)
             _, every, _ = await ask(up, "GET", "/v1/audit?tenant=acme", up.site.auditor_token)
             assert [e["action"] for e in every["entries"]] == [line[1] for line in told(up, "acme")]
-            assert (await ask(up, "GET", "/v1/audit?tenant=acme", "own-auditor"))[1] == own  # the parameter is not theirs
+            assert (await ask(up, "GET", "/v1/audit?tenant=acme", "own-auditor"))[
+                1
+            ] == own  # the parameter is not theirs
             assert (await ask(up, "GET", "/v1/audit?tenant=nobody", up.site.auditor_token))[0] == 404
             assert (await ask(up, "GET", "/v1/alarms", "acme-supervisor"))[0] == 403  # of the whole machine
             assert (await ask(up, "GET", "/v1/alarms", up.site.token))[0] == 200

@@ -46,6 +46,6 @@ access(async (me, token) => {
 addEventListener("left", () => {
   line = null;
   $("desk").hidden = true;
-  $("bar").token = null;
+  $("bar").token = "";
 });
 setInterval(look, 1000);

@@ -44,7 +44,7 @@ li b{font-weight:600;overflow-wrap:anywhere}
 .complete .note{color:var(--good)}.invalid .note{color:var(--bad)}svg{flex:none;font-family:sans-serif}
 button{font:inherit;font-weight:600;color:var(--main);background:none;border:1px solid var(--line);border-radius:8px;padding:6px 12px;min-height:36px;cursor:pointer}
 button.main{background:var(--main);border-color:var(--main);color:var(--on)}
-button[disabled]{opacity:.55;cursor:default}
+button[aria-disabled=true]{opacity:.55;cursor:default}
 li button{padding:0 8px;min-height:26px;font-size:.87em;font-weight:500}
 button:focus-visible,section:focus-visible{outline:3px solid var(--main);outline-offset:2px}
 .acts{display:flex;flex-wrap:wrap;gap:8px}
@@ -59,6 +59,11 @@ function make(tag, properties = {}, ...inside) {
   }
   element.append(...inside);
   return element;
+}
+
+// A button that can't be used keeps the focus, or the keyboard would be nowhere.
+function off(button, now) {
+  button.setAttribute("aria-disabled", String(now));
 }
 
 function icon(brand) {
@@ -93,6 +98,8 @@ export class FlattonePayment extends HTMLElement {
   #busy = false;
   #stop = new AbortController(); // ends whatever runs for the page as it was
   #parts = {};
+  #asked = 0; // when for a token, and the timer for the next time
+  #asking = 0;
 
   constructor() {
     super();
@@ -100,7 +107,7 @@ export class FlattonePayment extends HTMLElement {
     sheet.replaceSync(STYLE);
     const root = this.attachShadow({ mode: "open" });
     root.adoptedStyleSheets = [sheet];
-    const button = (name, act, main) => make("button", { type: "button", className: main ? "main" : "", onclick: act });
+    const button = (name, act, main) => make("button", { type: "button", className: main ? "main" : "", onclick: (event) => event.target.ariaDisabled === "true" || act() });
     const p = (this.#parts = {
       title: make("h2"),
       say: make("p", { id: "say", role: "status", "aria-live": "polite" }),
@@ -130,10 +137,17 @@ export class FlattonePayment extends HTMLElement {
 
   connectedCallback() {
     addEventListener("online", this);
+    for (const name of ["token", "labels"]) { // set before this file was there
+      if (!Object.hasOwn(this, name)) continue;
+      const value = this[name];
+      delete this[name];
+      this[name] = value;
+    }
     this.#enter();
   }
   disconnectedCallback() {
     removeEventListener("online", this);
+    clearTimeout(this.#asking);
     this.#stop.abort();
   }
   attributeChangedCallback(name, before, after) {
@@ -149,6 +163,7 @@ export class FlattonePayment extends HTMLElement {
   async #enter() {
     this.#stop.abort();
     const stop = (this.#stop = new AbortController());
+    clearTimeout(this.#asking);
     this.#show("loading");
     if (!this.#token) return this.#signedOut();
     await this.#until(stop, async () => {
@@ -219,7 +234,6 @@ export class FlattonePayment extends HTMLElement {
   // Orders
 
   async start() {
-    if (this.#busy) return;
     await this.#do(async () => {
       this.#fields.clear();
       this.#capture = null;
@@ -250,6 +264,7 @@ export class FlattonePayment extends HTMLElement {
 
   // Something the agent has asked for: one at a time, and what is refused is said.
   async #do(work) {
+    if (this.#busy) return;
     this.#busy = true;
     this.#draw();
     try {
@@ -457,10 +472,14 @@ export class FlattonePayment extends HTMLElement {
     this.#draw();
   }
 
+  // Without a good token. Whoever answers the event with a bad one is not asked again at once.
   #signedOut() {
     this.#stop.abort();
-    this.#show("signed-out", "signed-out", {}, "bad");
-    this.#emit("token-needed", {});
+    if (this.#token === null) this.#show("loading");
+    else this.#show("signed-out", "signed-out", {}, "bad");
+    clearTimeout(this.#asking);
+    this.#asking = setTimeout(() => this.#emit("token-needed", {}), this.#asked + POLL - Date.now());
+    this.#asked = Math.max(Date.now(), this.#asked + POLL);
   }
 
   #show(state, say = state, more = {}, kind = state === "failed" || state === "sealed" ? "bad" : "") {
@@ -514,7 +533,7 @@ export class FlattonePayment extends HTMLElement {
     p.offline.textContent = this.#text("offline");
     p.offline.hidden = !this.#offline;
     p.muted.textContent = this.#text("muted");
-    p.muted.hidden = this.#speech === "off" || !running;
+    p.muted.hidden = this.#speech === "off" || this.#sealed || !running;
     for (const [name, there] of [
       ["accept", this.#state === "notice"],
       ["start", ["ready", "no-call", "several-calls", "begin", ...ENDED].includes(this.#state)],
@@ -523,7 +542,7 @@ export class FlattonePayment extends HTMLElement {
     ]) {
       p[name].textContent = this.#text(name === "start" && ENDED.includes(this.#state) ? "again" : name);
       p[name].hidden = !there;
-      p[name].disabled = this.#busy || (name === "start" && (this.#sealed || !["ready", ...ENDED].includes(this.#state)));
+      off(p[name], this.#busy || (name === "start" && (this.#sealed || !["ready", ...ENDED].includes(this.#state))));
     }
     this.#drawFields();
     if (focused && (!focused.isConnected || focused.hidden)) p.box.focus(); // or the keyboard would be nowhere
@@ -552,7 +571,7 @@ export class FlattonePayment extends HTMLElement {
       again.textContent = this.#text("reset");
       again.setAttribute("aria-label", `${again.textContent}: ${name.textContent}`);
       again.hidden = !["keying", "complete"].includes(this.#state) || field.state === "waiting";
-      again.disabled = this.#busy;
+      off(again, this.#busy);
       dots.textContent = over ? "" : "●".repeat(field.digits_received).replace(/.{4}(?=.)/g, "$& ");
       note.replaceChildren(...this.#note(field, over));
     }
