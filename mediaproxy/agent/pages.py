@@ -5,6 +5,7 @@ The payment bar is one file: its texts (`web/i18n`, plain JSON) are put into it 
 
 from __future__ import annotations
 
+import gzip
 import html
 from collections.abc import Awaitable, Callable
 from importlib import resources
@@ -72,8 +73,12 @@ def _page_headers(ancestors: str) -> dict[str, str]:
 
 
 def _file(path: str, data: bytes, media_type: str, headers: dict[str, str]) -> Route:
-    async def serve(_: Request) -> Response:
-        return Response(data, 200, headers, media_type)
+    packed = gzip.compress(data, 9, mtime=0)
+
+    async def serve(request: Request) -> Response:
+        if "gzip" not in request.headers.get("accept-encoding", ""):
+            return Response(data, 200, headers | {"Vary": "Accept-Encoding"}, media_type)
+        return Response(packed, 200, headers | {"Vary": "Accept-Encoding", "Content-Encoding": "gzip"}, media_type)
 
     return Route(path, serve)
 

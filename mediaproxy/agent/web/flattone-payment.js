@@ -1,10 +1,5 @@
-// <flattone-payment>: the bar with which an agent takes a payment while the caller keys. One file, no dependencies.
-// It shows counts and states. No digit ever comes here but brand and last four of a complete card, where policy shows
-// them; so there is nothing in it, nor in what it sends to the page around it, that could tell one.
-//
-// Attributes: server, extension | call-id | correlation, fields or template, lang, theme (light, dark), show-token.
-// Properties: token (a string, or a function that gives one, also as a promise), labels ({field: text}).
-// Methods: start, cancel, submit, reset(field). Events: capture-started, field-complete, token, failed, token-needed.
+// <flattone-payment>: the bar with which an agent takes a payment while the caller keys (docs/embedding.md). It shows
+// counts and states; no digit comes here but brand and last four of a complete card, where policy shows them.
 
 const TEXTS = /* web/i18n */ {};
 const HOME = new URL(import.meta.url).origin;
@@ -17,9 +12,7 @@ const BRANDS = {
   amex: ["American Express", "#016fd0", "AMEX"], discover: ["Discover", "#4d4d4d", "DISC"], diners: ["Diners Club", "#004a97", "DC"],
   jcb: ["JCB", "#0b4ea2", "JCB"], unionpay: ["UnionPay", "#00635d", "UP"], mir: ["Mir", "#00703c", "MIR"],
 };
-const KINDS = { // of problems, in the bar's own words
-  "no-call": "no-call", "several-calls": "several-calls", sealed: "sealed", busy: "busy", "too-many-requests": "busy", origin: "origin",
-};
+const PROBLEMS = ["no-call", "several-calls", "sealed", "busy", "origin"]; // that the bar has words for
 
 const DARK = "--bg:#1c2128;--fg:#e6edf3;--soft:#a9b4c0;--line:#5c6773;--main:#6cb6ff;--on:#10151b;--good:#6bd58c;--bad:#ff9d94";
 const STYLE = `
@@ -47,6 +40,7 @@ button.main{background:var(--main);border-color:var(--main);color:var(--on)}
 button[aria-disabled=true]{opacity:.55;cursor:default}
 li button{padding:0 8px;min-height:26px;font-size:.87em;font-weight:500}
 button:focus-visible,section:focus-visible{outline:3px solid var(--main);outline-offset:2px}
+h2,p,b{unicode-bidi:plaintext;text-align:match-parent;text-align:-webkit-match-parent}
 .acts{display:flex;flex-wrap:wrap;gap:8px}
 @media(forced-colors:active){li.now{outline-color:Highlight}}
 `;
@@ -86,6 +80,7 @@ export class FlattonePayment extends HTMLElement {
   static observedAttributes = ["server", "extension", "call-id", "correlation", "lang"];
   #token = null;
   #labels = {};
+  #own = null; // texts of the page around it
   #texts = TEXTS.en;
   #capture = null; // the id of the one that is shown
   #last = ""; // the id of its last event
@@ -134,10 +129,14 @@ export class FlattonePayment extends HTMLElement {
     this.#labels = value || {};
     this.#draw();
   }
+  set texts(value) {
+    this.#own = value && { ...TEXTS.en, ...value, reasons: { ...TEXTS.en.reasons, ...value.reasons } };
+    this.#draw();
+  }
 
   connectedCallback() {
     addEventListener("online", this);
-    for (const name of ["token", "labels"]) { // set before this file was there
+    for (const name of ["token", "labels", "texts"]) { // set before this file was there
       if (!Object.hasOwn(this, name)) continue;
       const value = this[name];
       delete this[name];
@@ -191,7 +190,7 @@ export class FlattonePayment extends HTMLElement {
     return {};
   }
 
-  // A capture that was there before this page: its state as it is, and from there on its events.
+  // A capture that was there before this page.
   async #look(stop) {
     const query = new URLSearchParams({ ...this.#which, limit: 1 });
     const { captures: [known] } = await this.#ask("GET", `/v1/captures?${query}`, undefined, stop);
@@ -237,7 +236,7 @@ export class FlattonePayment extends HTMLElement {
     await this.#do(async () => {
       this.#fields.clear();
       this.#capture = null;
-      this.#show("begin");
+      this.#show("begin", "loading");
       const body = { call: this.#which };
       if (this.getAttribute("template")) body.template = this.getAttribute("template");
       else if (this.getAttribute("fields")) body.fields = this.getAttribute("fields").split(/[\s,]+/).filter(Boolean);
@@ -262,7 +261,7 @@ export class FlattonePayment extends HTMLElement {
     if (this.#capture) await this.#do(() => this.#ask("POST", `/v1/captures/${this.#capture}/${what}`));
   }
 
-  // Something the agent has asked for: one at a time, and what is refused is said.
+  // An order: one at a time.
   async #do(work) {
     if (this.#busy) return;
     this.#busy = true;
@@ -283,11 +282,15 @@ export class FlattonePayment extends HTMLElement {
     if (error.kind === "not-configured") this.#show("failed", "failed", { reason: error.kind });
     else {
       if (this.#state === "begin") this.#show("ready");
-      this.#said = [KINDS[error.kind] || "unavailable", {}, "bad"];
       this.#sealed = error.kind === "sealed";
-      this.#draw();
+      this.#problem(error.kind);
     }
     if (!this.#capture) this.#again((stop) => this.#watch(stop));
+  }
+
+  #problem(kind) {
+    this.#said = [PROBLEMS.includes(kind) ? kind : "unavailable", {}, "bad"];
+    this.#draw();
   }
 
   #again(work) {
@@ -306,8 +309,7 @@ export class FlattonePayment extends HTMLElement {
         if (stop.signal.aborted) return;
         if (error.status === 401) return this.#signedOut();
         if (error.status && error.status < 500 && error.status !== 429) {
-          this.#said = [KINDS[error.kind] || "unavailable", {}, "bad"];
-          this.#draw();
+          this.#problem(error.kind);
         } else {
           this.#offline = true;
           this.#draw();
@@ -466,7 +468,7 @@ export class FlattonePayment extends HTMLElement {
     const next = fields.find((field) => field.state !== "complete");
     if (this.#sealed) this.#said = ["sealed", {}, "bad"];
     else if (this.#state !== "keying") this.#said = [this.#state];
-    else if (!next) this.#said = ["begin"];
+    else if (!next) this.#said = ["loading"];
     else if (next.state === "invalid" || (next.reason && next.state === "waiting")) this.#said = ["invalid", { field: next.name, reason: next.reason }, "bad"];
     else this.#said = ["next", { field: next.name }];
     this.#draw();
@@ -500,8 +502,7 @@ export class FlattonePayment extends HTMLElement {
   // What is seen
 
   #text(key, values = {}) {
-    const text = this.#texts[key] ?? TEXTS.en[key] ?? key;
-    return text.replace(/\{(\w+)\}/g, (_, name) => values[name] ?? "");
+    return this.#texts[key].replace(/\{(\w+)\}/g, (_, name) => values[name] ?? "");
   }
 
   #label(field) {
@@ -518,11 +519,11 @@ export class FlattonePayment extends HTMLElement {
   #draw() {
     const wanted = this.lang || document.documentElement.lang || navigator.language || "en";
     const lang = [wanted, wanted.split("-")[0], "en"].find((name) => TEXTS[name]);
-    this.#texts = TEXTS[lang];
+    this.#texts = this.#own || TEXTS[lang];
     const p = this.#parts;
     const focused = this.shadowRoot.activeElement;
     const running = ["keying", "complete", "submitting"].includes(this.#state);
-    p.box.lang = lang;
+    p.box.lang = this.#own ? wanted : lang;
     p.title.textContent = this.#text("title");
     p.box.setAttribute("aria-label", p.title.textContent);
     p.box.dataset.state = this.#sealed ? "sealed" : this.#state;
@@ -573,7 +574,7 @@ export class FlattonePayment extends HTMLElement {
       again.hidden = !["keying", "complete"].includes(this.#state) || field.state === "waiting";
       off(again, this.#busy);
       dots.textContent = over ? "" : "●".repeat(field.digits_received).replace(/.{4}(?=.)/g, "$& ");
-      note.replaceChildren(...this.#note(field, over));
+      note.replaceChildren(...this.#note(field, over).map((part) => (part.nodeType ? part : make("bdi", {}, part))));
     }
     list.setAttribute("aria-label", this.#text("title"));
     list.hidden = !fields.length;
@@ -585,13 +586,13 @@ export class FlattonePayment extends HTMLElement {
     if (field.state === "invalid") return [this.#texts.reasons[field.reason] || ""];
     if (field.state === "filling") return [this.#text("filling", { n })];
     if (field.state !== "complete") return [this.#text("waiting")];
-    const parts = [`✓ ${this.#text("done", { n })}`];
+    const parts = [`✓ ${this.#text("filling", { n })}`];
     if (field.name === "pan" && field.brand) {
       const mark = document.createElement("template");
       mark.innerHTML = icon(field.brand);
       parts.push(mark.content, (BRANDS[field.brand] || [field.brand])[0]);
     }
-    if (field.name === "pan" && field.last4) parts.push(make("bdi", {}, this.#text("ending", { last4: field.last4 })));
+    if (field.name === "pan" && field.last4) parts.push(this.#text("ending", { last4: field.last4 }));
     return parts;
   }
 }
