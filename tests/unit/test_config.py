@@ -10,6 +10,7 @@ from mediaproxy import cli, config, config_file, wav
 from mediaproxy.demo import certificates
 from mediaproxy.errors import ConfigError
 
+ISSUER = '[[api.issuers]]\nname = "i"\nissuer = "{url}"\naudience = "flattone"\n{more}\n[audit]'
 EXAMPLE = Path(__file__).parents[2] / "deploy" / "example.toml"
 
 
@@ -25,6 +26,7 @@ def text(tmp_path: Path) -> str:
     )
     made = made.replace("put the 64 hex digits of your own token here", "ab" * 32)
     (tmp_path / "gateway.token").write_text("x")
+    (tmp_path / "audit").mkdir()
     _, certificate, key = certificates.make(tmp_path)
     certificate.rename(tmp_path / "api.pem")
     key.rename(tmp_path / "api.key")
@@ -90,6 +92,31 @@ def test_the_example_is_true(tmp_path: Path, text: str) -> None:
         ('ports = "20000-23999"', 'ports = "5000-5999"', "media.ports"),
         ('side = "agent"', 'side = "agnet"', "trunk, agent"),
         ("[log]", "[users]\nvault = 'nobody-knows'\n[log]", "users"),
+        ('numbers = ["204"]', "", "api.tokens.numbers"),
+        ('numbers = ["204"]', 'numbers = ["204"]\ntenant = "acme"', "api.tokens.tenant"),
+        ('role = "agent"', 'role = "admin"', "agent, supervisor, auditor"),
+        ("[[api.tokens]]", 'origins = ["https://crm.example.com/"]\n[[api.tokens]]', "api.origins"),
+        ("[[api.tokens]]", 'origins = ["http://crm.example.com"]\n[[api.tokens]]', "api.origins"),
+        ("[[api.tokens]]", 'origins = ["*"]\n[[api.tokens]]', "api.origins"),
+        ("[[api.tokens]]", "requests_a_second = 0\n[[api.tokens]]", "api.requests_a_second"),
+        ("[[api.tokens]]", "streams = 0\n[[api.tokens]]", "api.streams"),
+        ("[audit]", ISSUER.format(more="", url="http://id.example.com"), "api.issuers.issuer"),
+        ("[audit]", ISSUER.format(more='algorithms = ["HS256"]', url="https://id.example.com"), "RS256"),
+        ("[audit]", ISSUER.format(more="algorithms = []", url="https://id.example.com"), "api.issuers.algorithms"),
+        ("[audit]", ISSUER.format(more="leeway_seconds = 9000", url="https://id.example.com"), "leeway_seconds"),
+        ("[audit]", ISSUER.format(more='tenant = "x"', url="https://id.example.com"), "api.issuers.tenant"),
+        ("[audit]", ISSUER.format(more='tenant = "x"\ntenant_claim = "y"', url="https://a.b"), "not both"),
+        (
+            "[audit]",
+            ISSUER.format(more='ca_file = "/nonexistent"', url="https://id.example.com"),
+            "api.issuers.ca_file",
+        ),
+        ("[audit]", ISSUER.replace('"flattone"', '""').format(more="", url="https://a.b"), "api.issuers.audience"),
+        ("[audit]", "[[tenant]]\nname = 'A b'\n[audit]", "tenant.name"),
+        ("[audit]", "[[tenant]]\nname = 'acme'\norigins = ['crm']\n[audit]", "tenant.origins"),
+        ('gateway = "merchant"', 'gateway = "merchant"\ntenant = "acme"', "route.tenant"),
+        ('/audit"', '/nowhere"', "audit.directory"),
+        ('/audit"', '/audit"\nsyslog = "nowhere"', "audit.syslog"),
     ],
 )
 def test_every_mistake_is_named(tmp_path: Path, text: str, old: str, new: str, says: str) -> None:
