@@ -22,6 +22,7 @@ from tests.fixtures import live
 from tests.fixtures.issuer import Issuer, Key
 from tests.fixtures.live import CARD, CVV, EXPIRY, Live
 
+RULES = Path(__file__).parents[1] / "fixtures" / "schemathesis.toml"
 CRM = "https://crm.example.com"
 TOKENS = {
     "other-agent": 'numbers = ["205"]', "acme-agent": 'tenant = "acme"\nnumbers = ["204"]',
@@ -484,12 +485,12 @@ def test_the_server_is_as_its_description_says(tmp_path: Path) -> None:
                 done = await asyncio.to_thread(
                     subprocess.run,
                     [
-                        program, "--config-file", "tests/fixtures/schemathesis.toml", "run", f"{base}/openapi.yaml",
+                        program, "--config-file", RULES, "run", f"{base}/openapi.yaml",
                         "-H", f"Authorization: Bearer {bearer}", which, "/v1/audit", "--phases", phases,
                         "--max-examples", "40", "--seed", "7", "--suppress-health-check", "all", "--no-color",
                         "--request-timeout", "20", "--generation-database", "none",
                     ],
-                    cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False,
+                    cwd=tmp_path, capture_output=True, text=True, check=False,
                 )  # fmt: skip
                 assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-1000:]
                 assert " passed" in done.stdout
