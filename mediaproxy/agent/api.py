@@ -23,7 +23,7 @@ from mediaproxy.agent.desk import Desk, View
 from mediaproxy.agent.limits import Buckets
 from mediaproxy.agent.origins import Gate, Origins
 from mediaproxy.agent.problem import Problem, on_error, on_http, on_problem
-from mediaproxy.agent.queries import Page, Start, Which, page, read_body, text
+from mediaproxy.agent.queries import Page, Start, Which, page, read_body, text, which
 from mediaproxy.agent.streams import Streams
 from mediaproxy.config import EVERYTHING, Config, Role
 from mediaproxy.ipc import messages as m
@@ -162,14 +162,14 @@ class Api:
         return _json(shown.capture(self._desk, view), 201, {"Location": f"/v1/captures/{view.id}"})
 
     async def _list(self, request: Request, who: Principal) -> Response:
-        which = Which(*(text(request, key) for key in ("extension", "call_id", "correlation")))
+        named = which(request)
         asked = page(request, r"[0-9a-f]{28}")
         found = sorted(
             (
                 (f"{int(view.began * 1000):012x}{view.id}", view)
                 for view in self._desk.captures.values()
                 if who.may_act(self._desk.tenant(view.route), view.number)
-                and which.fits_capture(view, self._desk.calls)
+                and named.fits_capture(view, self._desk.calls)
             ),
             key=lambda item: item[0],
             reverse=True,
@@ -227,10 +227,10 @@ class Api:
             raise self._refusal(who, action, unknown, capture=view.id)
         return view
 
-    def _find_call(self, who: Principal, which: Which) -> m.CallState:
-        if which.named() != 1:
+    def _find_call(self, who: Principal, named: Which) -> m.CallState:
+        if named.named() != 1:
             raise Problem(422, "call", "name the call by one of extension, call_id, correlation")
-        fitting = [call for call in self._desk.calls.values() if call.state == "answered" and which.fits_call(call)]
+        fitting = [call for call in self._desk.calls.values() if call.state == "answered" and named.fits_call(call)]
         found = [call for call in fitting if who.may_act(self._desk.tenant(call.route), call.number)]
         if not found:
             unknown = Problem(404, "no-call", "no answered call fits")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Annotated, Final, TypeVar
 
 import msgspec
 from starlette.requests import Request
@@ -20,14 +20,15 @@ USUAL_PAGE: Final = 100
 _LONGEST_TEXT: Final = 256
 
 T = TypeVar("T")
+_Name = Annotated[str, msgspec.Meta(min_length=1, max_length=_LONGEST_TEXT)]
 
 
 class Which(msgspec.Struct, forbid_unknown_fields=True):
     """A call, by one of these: the agent's extension, Flattone's id or a SIP Call-ID, the correlation header."""
 
-    extension: str = ""
-    call_id: str = ""
-    correlation: str = ""
+    extension: _Name | msgspec.UnsetType = msgspec.UNSET
+    call_id: _Name | msgspec.UnsetType = msgspec.UNSET
+    correlation: _Name | msgspec.UnsetType = msgspec.UNSET
 
     def named(self) -> int:
         return sum(map(bool, (self.extension, self.call_id, self.correlation)))
@@ -88,6 +89,11 @@ def page(request: Request, cursor: str) -> Page:
     if after is not None and not re.fullmatch(cursor, after):
         raise Problem(422, "query", "after: the `next` of the page before")
     return Page(int(limit), after or "")
+
+
+def which(request: Request) -> Which:
+    """The call that an address names, or none. Raises Problem 422."""
+    return Which(*(text(request, key) or msgspec.UNSET for key in ("extension", "call_id", "correlation")))
 
 
 def text(request: Request, key: str) -> str:
