@@ -285,6 +285,10 @@ class IssuerConfig(Strict, kw_only=True, frozen=True):
     """Whose calls its tokens may see: always `tenant`, or what the claim says."""
     leeway_seconds: float = 30.0
     """By how much clocks may differ."""
+    client_id: str = ""
+    """As which (public) client this server's own pages send people there to sign in; none: they do not."""
+    login_scope: str = "openid"
+    """What is asked for then."""
     keys_seconds: float = 300.0
     """How long its keys are taken for fresh; a token of an unknown key asks for them at once."""
 

@@ -79,7 +79,7 @@ class Api:
             routes=[
                 *(Route(path, self._resource(rows), methods=list(rows)) for path, rows in by_path.items()),
                 *operators.routes(desk),
-                *pages.routes(self._origins),
+                *pages.routes(self._origins, config.api.issuers),
             ],
             exception_handlers={Problem: on_problem, HTTPException: on_http, Exception: on_error},
         )

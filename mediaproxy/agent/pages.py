@@ -10,6 +10,7 @@ import html
 from collections.abc import Awaitable, Callable
 from importlib import resources
 from typing import Final
+from urllib.parse import urlsplit
 
 import msgspec
 from starlette.requests import Request
@@ -18,11 +19,12 @@ from starlette.routing import Route
 
 from mediaproxy.agent.origins import Origins
 from mediaproxy.agent.problem import Problem
+from mediaproxy.config import IssuerConfig
 
 COMPONENT: Final = "flattone-payment.js"
 _POLICY: Final = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors "
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src {}; img-src 'self'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors {}"
 )
 _HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
@@ -33,7 +35,7 @@ _HEADERS: Final = {
 _FOR_OTHERS: Final = _HEADERS | {"Access-Control-Allow-Origin": "*", "Cross-Origin-Resource-Policy": "cross-origin"}
 """What pages of other sites load. There is nothing in it that is not public."""
 _PAGES: Final = {"/agent": "agent.html", "/live": "live.html"}
-_SCRIPTS: Final = ("desk.js", "live.js", "embed.js", "access.js")
+_SCRIPTS: Final = ("desk.js", "live.js", "embed.js", "access.js", "sign-in.js")
 
 
 def component() -> bytes:
@@ -48,11 +50,17 @@ def component() -> bytes:
     return source.replace("/* web/i18n */ {}", msgspec.json.encode(texts).decode(), 1).encode()
 
 
-def routes(origins: Origins) -> list[Route]:
-    """Every page and file."""
+def routes(origins: Origins, issuers: tuple[IssuerConfig, ...]) -> list[Route]:
+    """Every page and file. issuers: those with a client sign people in on this server's own pages."""
     found = [Route("/", lambda _: RedirectResponse("/agent"))]
+    doors = [issuer for issuer in issuers if issuer.client_id]
+    reached = " ".join(["'self'", *sorted({"https://" + urlsplit(issuer.issuer).netloc for issuer in doors})])
     for path, name in _PAGES.items():
-        found.append(_file(path, _web().joinpath(name).read_bytes(), "text/html", _page_headers("'none'")))
+        found.append(_file(path, _web().joinpath(name).read_bytes(), "text/html", _page_headers("'none'", reached)))
+    told = [
+        {name: getattr(issuer, name) for name in ("name", "issuer", "client_id", "login_scope")} for issuer in doors
+    ]
+    found.append(_file("/web/issuers.json", msgspec.json.encode(told), "application/json", _HEADERS))
     for name in _SCRIPTS:
         found.append(_file(f"/web/{name}", _web().joinpath(name).read_bytes(), "text/javascript", _HEADERS))
     found.append(_file("/web/icon.svg", _web().joinpath("icon.svg").read_bytes(), "image/svg+xml", _HEADERS))
@@ -68,8 +76,8 @@ def _web() -> resources.abc.Traversable:
     return resources.files("mediaproxy.agent.web")
 
 
-def _page_headers(ancestors: str) -> dict[str, str]:
-    return _HEADERS | {"Content-Security-Policy": _POLICY + ancestors}
+def _page_headers(ancestors: str, reached: str = "'self'") -> dict[str, str]:
+    return _HEADERS | {"Content-Security-Policy": _POLICY.format(reached, ancestors)}
 
 
 def _file(path: str, data: bytes, media_type: str, headers: dict[str, str]) -> Route:

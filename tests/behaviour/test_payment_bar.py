@@ -467,3 +467,40 @@ def test_a_bar_whose_token_ends_asks_for_another_and_goes_on(tmp_path: Path) -> 
 
     with Issuer(certificates.make(tmp_path / "idp")) as idp:
         run(scenario(idp))
+
+
+def test_an_agent_signs_in_at_the_identity_provider_and_the_token_is_renewed(tmp_path: Path) -> None:
+    """Authorization code with PKCE; tokens live for 32 s and are renewed two seconds after they were made."""
+    (tmp_path / "idp").mkdir()
+
+    async def scenario(idp: Issuer) -> None:
+        idp.seconds = 32
+        more = idp.config('client_id = "desk"\nleeway_seconds = 0')
+        async with (
+            live.call(tmp_path, settings={"more": more}) as up,
+            browser.opened(ignore_https_errors=True) as window,
+        ):
+            await window.page.goto(f"http://127.0.0.1:{up.site.api}/agent")
+            await window.page.get_by_role("button", name="Sign in with idp").wait_for()
+            await axe(window, "sign in")
+            await window.shot("00-sign-in-provider")
+            await window.page.get_by_role("button", name="Sign in with idp").click()
+            await window.page.get_by_text("ann@example.org").wait_for()
+            assert "code=" not in window.page.url
+            await window.press("I understand")
+            await window.press("Take payment")
+            await window.until("bar.state === 'keying'")
+            await asyncio.sleep(3)
+            up.key(CARD + EXPIRY + CVV)
+            await window.until("bar.state === 'token'")
+            assert idp.grants[0] == ("authorization_code", True)
+            assert ("refresh_token", True) in idp.grants
+            assert all(good for _, good in idp.grants)
+            await window.page.reload()
+            await window.until("bar.state === 'token'")
+            await window.page.get_by_role("button", name="Sign out").click()
+            await window.page.goto(f"http://127.0.0.1:{up.site.api}/agent?code=x&state=y")  # somebody else's code
+            await window.page.get_by_text("Signing in was not finished.").wait_for()
+
+    with Issuer(certificates.make(tmp_path / "idp")) as idp:
+        run(scenario(idp))

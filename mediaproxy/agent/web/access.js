@@ -1,10 +1,17 @@
-// Signing in to this server's own pages: a token, kept for this tab only, so that a reload does not ask again.
+// Coming in to this server's own pages: with a token, or by an identity provider. Kept for this tab only, so that a reload
+// does not ask again.
+import { comeBack, current, forget, leaveFor, providers } from "/web/sign-in.js";
 
 const $ = (id) => document.getElementById(id);
-let token = sessionStorage.getItem("flattone-token") || "";
+const KEPT = "flattone-token";
+
+// The token for a request: renewed where it can be.
+export async function token() {
+  return (await current()) || sessionStorage.getItem(KEPT) || "";
+}
 
 export async function ask(path, method = "GET") {
-  const answer = await fetch(path, { method, headers: { Authorization: `Bearer ${token}` }, cache: "no-store" });
+  const answer = await fetch(path, { method, headers: { Authorization: `Bearer ${await token()}` }, cache: "no-store" });
   const data = await answer.json();
   if (answer.status === 401) leave("This sign-in has ended.");
   if (!answer.ok) throw Object.assign(new Error(data.detail || data.title), { status: answer.status });
@@ -12,8 +19,8 @@ export async function ask(path, method = "GET") {
 }
 
 export function leave(why = "") {
-  token = "";
-  sessionStorage.removeItem("flattone-token");
+  sessionStorage.removeItem(KEPT);
+  forget();
   $("why").textContent = why;
   $("enter").hidden = false;
   $("leave").hidden = true;
@@ -21,13 +28,12 @@ export function leave(why = "") {
   dispatchEvent(new Event("left"));
 }
 
-// Calls `entered(me, token)` once somebody is in; what it throws is said on the form.
-export function access(entered) {
+// Calls `entered(me)` once somebody is in; what it throws is said on the form.
+export async function access(entered) {
   async function enter() {
     try {
       const me = await ask("/v1/me");
-      await entered(me, token);
-      sessionStorage.setItem("flattone-token", token);
+      await entered(me);
       $("who").textContent = `${me.name}${me.tenant && me.tenant !== "*" ? ` · ${me.tenant}` : ""}`;
       $("enter").hidden = true;
       $("leave").hidden = false;
@@ -37,11 +43,28 @@ export function access(entered) {
   }
   $("enter").onsubmit = (event) => {
     event.preventDefault();
-    token = $("token").value.trim();
+    sessionStorage.setItem(KEPT, $("token").value.trim());
     $("token").value = "";
     enter();
   };
   $("leave").onclick = () => leave();
-  if (token) enter();
-  else leave();
+  try {
+    await comeBack();
+  } catch (error) {
+    return leave(error.message);
+  } finally {
+    drawDoors();
+  }
+  if (await token()) return enter();
+  leave();
+}
+
+async function drawDoors() {
+  const doors = (await providers()).map((provider) => Object.assign(document.createElement("button"), {
+    type: "button",
+    textContent: `Sign in with ${provider.name}`,
+    onclick: () => leaveFor(provider).catch((error) => { $("why").textContent = error.message; }),
+  }));
+  $("doors").replaceChildren(...doors);
+  $("doors").hidden = !doors.length;
 }

@@ -1,5 +1,5 @@
 // The agent's desk: the call on the own line beside the payment bar, for sites without a CRM.
-import { access, ask } from "/web/access.js";
+import { access, ask, token } from "/web/access.js";
 
 const $ = (id) => document.getElementById(id);
 const MODES = {
@@ -29,7 +29,7 @@ async function look() {
   }
 }
 
-access(async (me, token) => {
+access(async (me) => {
   const asked = $("extension").value.trim() || sessionStorage.getItem("flattone-extension") || "";
   if (asked && me.roles.includes("agent") && !me.numbers.includes("*") && !me.numbers.includes(asked)) {
     throw Object.assign(new Error("This token is not for that extension."), { status: 403 });
@@ -39,7 +39,7 @@ access(async (me, token) => {
   if (!line) throw Object.assign(new Error("Please say which extension."), { status: 422 });
   sessionStorage.setItem("flattone-extension", line);
   $("bar").setAttribute("extension", line);
-  $("bar").token = token;
+  $("bar").token = token; // asked for one before each request
   $("desk").hidden = false;
   look();
 });
