@@ -213,7 +213,7 @@ def test_a_vault_that_does_not_keep_up_fails_the_capture_and_blocks_nothing() ->
     """Nobody reads the channel of keys: when it is full the leg is sealed, and the worker says why."""
     with worker() as process, call(process, "a", "armed") as line, call(process, "b") as other:
         with contextlib.suppress(BlockingIOError):
-            filler = process._far["vault-keys"]
+            filler = process.far["vault-keys"]
             while True:
                 filler.send(bytes(BYTES))
         line.talk(audio("1"))
@@ -229,7 +229,7 @@ def test_a_vault_that_is_gone_in_the_middle_of_a_capture_seals_the_leg() -> None
     with worker() as process, call(process, "a", "armed") as line:
         line.talk(audio("12"))
         process.near["vault-keys"].socket.close()
-        process._far["vault-keys"].close()
+        process.far["vault-keys"].close()
         line.talk(audio("3"))
         told = process.expect(m.ModeSet)
         assert (told.mode, told.reason) == ("sealed", "vault-full")
@@ -238,7 +238,7 @@ def test_a_vault_that_is_gone_in_the_middle_of_a_capture_seals_the_leg() -> None
 
 def test_a_recorder_that_does_not_read_is_counted_and_blocks_nothing() -> None:
     with worker() as process, call(process, "a", record=True) as line:
-        filler = process._far["recording"]
+        filler = process.far["recording"]
         with contextlib.suppress(BlockingIOError):
             while True:
                 filler.send(bytes(60_000))
