@@ -50,7 +50,7 @@ def read(line: bytes) -> tuple[Link, Link]:
     body, split, rest = line.rstrip(b"\n").rpartition(_SPLIT)
     try:
         found = msgspec.json.decode(line, type=_Line)
-    except msgspec.DecodeError:
+    except (ValueError, RecursionError):
         raise Broken("is no line of a chain") from None
     if not split or rest != found.hash.encode() + b'"}' or not _HEX.fullmatch(found.hash):
         raise Broken("is no line of a chain")

@@ -27,9 +27,11 @@ def check(config: Config) -> None:
     tenants = _tenants(config)
     for token in config.api.tokens:
         if not re.fullmatch(r"[0-9a-f]{64}", token.sha256):
-            raise ConfigError("api.tokens.sha256: 64 lower-case hex digits, as sha256sum prints them")
+            raise ConfigError(
+                f"api.tokens.sha256: 64 lower-case hex digits, as sha256sum prints them (token {token.name})"
+            )
         if token.sha256 == hashlib.sha256(b"").hexdigest():
-            raise ConfigError("api.tokens.sha256: is that of an empty token")
+            raise ConfigError(f"api.tokens.sha256: is that of an empty token (token {token.name})")
         if token.role == "agent" and not token.numbers:
             raise ConfigError(
                 f'api.tokens.numbers: the extensions of agent {token.name}; ["{EVERYTHING}"] for a CRM\'s server'
@@ -57,7 +59,7 @@ def _listener(config: Config) -> None:
 
 def _origins(origins: Iterable[str], where: str) -> None:
     for origin in origins:
-        if not _ORIGIN.fullmatch(origin):
+        if not _ORIGIN.fullmatch(origin) or origin.endswith(":443"):  # which browsers leave out
             raise ConfigError(f"{where}: each like https://crm.example.com, without a path; http only for loopback")
 
 
@@ -111,6 +113,8 @@ def _issuers(config: Config, tenants: set[str]) -> None:
             authority(issuer.ca_file, "api.issuers.ca_file")
         if issuer.tenant and issuer.tenant_claim:
             raise ConfigError("api.issuers.tenant_claim: or api.issuers.tenant, not both")
+        if issuer.tenant_claim and not tenants:
+            raise ConfigError("api.issuers.tenant_claim: needs [[tenant]]s that it can name")
         _tenant(issuer.tenant, tenants, "api.issuers.tenant")
         for key, value, most in (("leeway", issuer.leeway_seconds, 300), ("keys", issuer.keys_seconds, 86_400)):
             if not (math.isfinite(value) and 0 <= value <= most):
@@ -122,5 +126,8 @@ def _audit(config: Config) -> None:
         raise ConfigError("audit.directory: is not a directory")
     if config.audit.syslog and not config.audit.directory:
         raise ConfigError("audit.syslog: goes with audit.directory")
-    if config.audit.syslog and not config.audit.syslog.startswith("/"):
+    if config.audit.syslog.startswith("/"):
+        if not Path(config.audit.syslog).is_socket():
+            raise ConfigError("audit.syslog: is not a socket")
+    elif config.audit.syslog:
         endpoint(config.audit.syslog, "audit.syslog")

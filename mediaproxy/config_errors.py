@@ -72,7 +72,8 @@ def _place(message: str) -> tuple[str, int | None, list[str]]:
     if path is None:
         table, _, key = message.partition(":")[0].rpartition(".")
         return table, None, [*words, key]
-    inner = re.match(r"\.(\w+)(?:\[(\d+)\])?(?:\.(\w+))?", path[1])
+    nested = re.match(r"\.(\w+\.\w+)\[(\d+)\](?:\.(\w+))?", path[1])  # like [[api.tokens]]
+    inner = nested or re.match(r"\.(\w+)(?:\[(\d+)\])?(?:\.(\w+))?", path[1])
     if inner is None:
         return "", None, words
     if inner[3] is None and inner[2] is None and not words:

@@ -9,6 +9,7 @@ import uvicorn
 
 from mediaproxy.agent.api import Api
 from mediaproxy.agent.audit import Audit
+from mediaproxy.agent.connections import Connection
 from mediaproxy.agent.desk import Desk
 from mediaproxy.ipc.process import Process, enter
 
@@ -29,7 +30,8 @@ async def _main(process: Process) -> None:
         api.app, log_config=None, access_log=False, server_header=False, lifespan="off",
         h11_max_incomplete_event_size=16_384,
         timeout_graceful_shutdown=2, ssl_certfile=process.config.api.certificate or None,
-        ssl_keyfile=process.config.api.key or None, ws="none", http="h11",
+        ssl_keyfile=process.config.api.key or None, ws="none", http=Connection,
+        proxy_headers=False,
     )  # fmt: skip
     server = _Server(config)
     task = asyncio.create_task(server.serve([socket.socket(fileno=process.sockets["api"])]))

@@ -50,9 +50,11 @@ class Api:
 
     def __init__(self, desk: Desk, audit: Audit, config: Config) -> None:
         self._desk, self._audit = desk, audit
-        self._auth, self._origins = Auth(config.api), Origins(config)
+        self._auth, self._origins = Auth(config.api, (t.name for t in config.tenants)), Origins(config)
         self._streams = Streams(desk, config.api.streams)
         self._apart = bool(config.tenants)
+        self._reading = asyncio.Semaphore(1)
+        """Of audit logs: a thread at a time."""
         self._requests = Buckets(config.api.requests_a_second, BURST * config.api.requests_a_second)
         self._strangers, self._refusals = Buckets(*STRANGERS), Buckets(*REFUSALS)
         capture, call = "/v1/captures/{id}", "/v1/calls/{id}"
@@ -101,12 +103,15 @@ class Api:
 
         async def endpoint(request: Request) -> Response:
             who = await self._identify(request, action)
+            if not self._desk.informed:
+                raise Problem(503, "starting", "what there was before this process is not known yet")
             if not self._origins.allows(request.headers, who.tenant):
                 raise self._refusal(who, action, Problem(403, "origin", "pages of this site may not use this token"))
             if not who.unlimited:
                 self._requests.take(who.key)
             if not who.roles & set(roles):
-                raise self._refusal(who, action, Problem(403, "forbidden", f"this needs the role {' or '.join(roles)}"))
+                problem = Problem(403, "forbidden", f"this needs the role {' or '.join(roles)}")
+                raise self._refusal(who, action, problem, **self._named(request, who))
             return await handler(request, who)
 
         return endpoint
@@ -117,6 +122,8 @@ class Api:
         except Problem as problem:
             if problem.status != 401:
                 raise
+            if problem.kind == "token-expired":  # somebody known, who is to get a fresh one
+                raise self._refusal(None, action, problem) from None
             if not self._strangers.room(request.client.host if request.client else ""):
                 raise Problem(429, "too-many-requests", "too many requests without a good token", 1) from None
             raise self._refusal(None, action, problem) from None
@@ -124,7 +131,7 @@ class Api:
     def _refusal(self, who: Principal | None, action: str, problem: Problem, **fields: str) -> Problem:
         """Write down that somebody was turned away; returns `problem`."""
         self._desk.refused += 1
-        if self._refusals.room(""):
+        if self._refusals.room(who.key if who is not None else ""):
             named = (who.name, who.by) if who is not None else ("nobody", "none")
             try:
                 self._audit.write(
@@ -134,13 +141,18 @@ class Api:
                 return problem
         return problem
 
+    def _named(self, request: Request, who: Principal) -> dict[str, str]:
+        """The call that an address names, where it is one of theirs."""
+        call = self._desk.calls.get(request.path_params.get("id", ""))
+        return {"call": call.call} if call is not None and who.of_tenant(self._desk.tenant(call.route)) else {}
+
     def _foreign_page(self, scope: Scope) -> None:
         self._refusal(None, "page", Problem(403, "origin", ""), origin=_plain(Headers(scope=scope)["origin"]))
 
-    def _write(self, who: Principal, tenant: str, action: str, **fields: str) -> None:
+    def _write(self, who: Principal, tenant: str, action: str, result: str = "ok", **fields: str) -> None:
         """Write down what is about to be done. Raises Problem 503 where that cannot be."""
         try:
-            self._audit.write(tenant, who.name, who.by, action, "ok", **fields)
+            self._audit.write(tenant, who.name, who.by, action, result, **fields)
         except Unwritten:
             if action not in SAFER:
                 raise Problem(503, "audit-unavailable", "nothing is done that cannot be written down", 5) from None
@@ -153,11 +165,16 @@ class Api:
         tenant = self._desk.tenant(call.route)
         wish = self._desk.wish(call, wanted.fields, wanted.template)
         about = {"call": call.call, "number": call.number, "capture": wish.id}
-        self._write(who, tenant, "capture-start", **about)
+        self._write(who, tenant, "capture-start", "asked", **about)
         try:
             view = await self._desk.start(call, wish)
         except Problem as problem:
-            self._audit.system("capture-start", call.route, who.name, "failed", reason=problem.kind, **about)
+            self._write(who, tenant, "capture-start", "failed", reason=problem.kind, **about)
+            raise
+        try:
+            self._write(who, tenant, "capture-start", **about)
+        except Problem:
+            self._desk.act(wish.number, "cancel")
             raise
         return _json(shown.capture(self._desk, view), 201, {"Location": f"/v1/captures/{view.id}"})
 
@@ -174,11 +191,8 @@ class Api:
             key=lambda item: item[0],
             reverse=True,
         )
-        return _page(
-            "captures",
-            [(key, shown.capture(self._desk, v)) for key, v in found if not asked.after or key < asked.after],
-            asked,
-        )
+        later = [item for item in found if not asked.after or item[0] < asked.after]
+        return _page("captures", later, asked, lambda view: shown.capture(self._desk, view))
 
     async def _show(self, request: Request, who: Principal) -> Response:
         return _json(shown.capture(self._desk, self._owned(request, who, "capture-show")))
@@ -220,11 +234,9 @@ class Api:
         except ValueError:
             number = 0
         view = self._desk.captures.get(number)
-        unknown = Problem(404, "not-found", "no such capture")
-        if view is None:
-            raise unknown
-        if not who.may_act(self._desk.tenant(view.route), view.number):
-            raise self._refusal(who, action, unknown, capture=view.id)
+        if view is None or not who.may_act(tenant := self._desk.tenant(view.route), view.number):
+            about = {"capture": view.id} if view is not None and who.of_tenant(tenant) else {}
+            raise self._refusal(who, action, Problem(404, "not-found", "no such capture"), **about)
         return view
 
     def _find_call(self, who: Principal, named: Which) -> m.CallState:
@@ -233,8 +245,9 @@ class Api:
         fitting = [call for call in self._desk.calls.values() if call.state == "answered" and named.fits_call(call)]
         found = [call for call in fitting if who.may_act(self._desk.tenant(call.route), call.number)]
         if not found:
-            unknown = Problem(404, "no-call", "no answered call fits")
-            raise self._refusal(who, "capture-start", unknown, call=fitting[0].call) if fitting else unknown
+            own = [call.call for call in fitting if who.of_tenant(self._desk.tenant(call.route))]
+            about = {"call": own[0]} if own else {}
+            raise self._refusal(who, "capture-start", Problem(404, "no-call", "no answered call fits"), **about)
         if len(found) > 1:
             raise Problem(409, "several-calls", "more than one call fits; name it by call_id")
         return found[0]
@@ -243,12 +256,15 @@ class Api:
 
     async def _calls(self, request: Request, who: Principal) -> Response:
         asked = page(request, r"[0-9A-Za-z-]{1,64}")
+        named = which(request)
         seen = [
-            (call.call, shown.call(self._desk, call))
+            (call.call, call)
             for call in sorted(self._desk.calls.values(), key=lambda call: call.call)
-            if who.may_see(self._desk.tenant(call.route), call.number) and call.call > asked.after
+            if named.fits_call(call)
+            and call.call > asked.after
+            and who.may_see(self._desk.tenant(call.route), call.number)
         ]
-        return _page("calls", seen, asked)
+        return _page("calls", seen, asked, lambda call: shown.call(self._desk, call))
 
     async def _release(self, request: Request, who: Principal) -> Response:
         return self._order(request, who, "release", "sealed")
@@ -258,12 +274,8 @@ class Api:
 
     def _order(self, request: Request, who: Principal, action: str, mode: str) -> Response:
         call = self._desk.calls.get(request.path_params["id"])
-        unknown = Problem(404, "not-found", "no such call")
-        if call is None:
-            raise unknown
-        tenant = self._desk.tenant(call.route)
-        if not who.of_tenant(tenant):
-            raise self._refusal(who, action, unknown, call=call.call)
+        if call is None or not who.of_tenant(tenant := self._desk.tenant(call.route)):
+            raise self._refusal(who, action, Problem(404, "not-found", "no such call"))
         if call.mode != mode:
             raise Problem(409, f"not-{mode}", f"the call is not {'in ' if mode == 'passthrough' else ''}{mode}")
         self._write(who, tenant, action, call=call.call, number=call.number)
@@ -290,19 +302,20 @@ class Api:
 
     async def _lines(self, request: Request, who: Principal) -> Response:
         asked = page(request, r"[0-9]{1,15}")
-        tenant = text(request, "tenant") if who.tenant == EVERYTHING else who.tenant
-        if tenant not in self._origins.tenants():
+        tenant = text(request, "tenant") or who.home
+        if tenant not in self._origins.tenants() or not who.of_tenant(tenant):
             raise Problem(404, "not-found", "no such tenant")
         if self._audit.path(tenant) is None:
             raise Problem(404, "no-audit-log", "audit.directory is not set")
-        entries = await asyncio.to_thread(self._audit.entries, tenant, int(asked.after or 0), asked.limit + 1)
-        return _page("entries", [(str(entry["seq"]), entry) for entry in entries], asked)
+        async with self._reading:
+            entries = await asyncio.to_thread(self._audit.entries, tenant, int(asked.after or 0), asked.limit + 1)
+        return _page("entries", [(str(entry["seq"]), entry) for entry in entries], asked, lambda entry: entry)
 
 
-def _page(name: str, items: list[tuple[str, Any]], asked: Page) -> Response:
-    """The first of `items`, which are (cursor, item), and where the next page begins."""
+def _page(name: str, items: list[tuple[str, Any]], asked: Page, show: Callable[[Any], Any]) -> Response:
+    """The first of `items`, which are (cursor, item), each as `show` has it; and where the next page begins."""
     last = items[asked.limit - 1][0] if len(items) > asked.limit else None
-    return _json({name: [item for _, item in items[: asked.limit]], "next": last})
+    return _json({name: [show(item) for _, item in items[: asked.limit]], "next": last})
 
 
 def _json(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:

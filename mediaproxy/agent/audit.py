@@ -9,11 +9,12 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
 import socket
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 import msgspec
 
@@ -24,8 +25,11 @@ SYSTEM: Final = "flattone"
 """Who did it, where nobody did."""
 _FACILITY_NOTICE: Final = 13 * 8 + 5
 """RFC 5424 6.2.1: log audit, notice."""
-_LAST_LINE: Final = 65_536
-"""No line is longer."""
+_TAIL: Final = 65_536
+"""Octets at the end of a file that hold its last line."""
+_LATE: Final = 4 << 20
+"""Octets at its end in which the ends of captures are looked for that the vault tells of again (ten minutes' worth)."""
+_SEQ: Final = re.compile(rb'\{"seq":(\d{1,15}),')
 
 
 class Unwritten(Exception):
@@ -41,9 +45,9 @@ class _File:
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # two writers would fork the chain
             self.torn = self._cut_torn_line()
-            last = self._last_line()
-            self.link = chain.read(last)[1] if last else chain.Link()
-            self.configuration = msgspec.json.decode(last, type=_Known).configuration if last else ""
+            self.link, self.configuration = _end(os.pread(self._fd, _TAIL, max(os.fstat(self._fd).st_size - _TAIL, 0)))
+            if not self.link.seq:
+                self.link, self.configuration = _end_of_moved(path)
         except (OSError, chain.Broken):
             self.close()
             raise
@@ -74,20 +78,23 @@ class _File:
     def _cut_torn_line(self) -> bool:
         """What was being written when the machine stopped is no line, and what it told of was not done."""
         size = os.fstat(self._fd).st_size
-        tail = os.pread(self._fd, _LAST_LINE, max(size - _LAST_LINE, 0))
+        tail = os.pread(self._fd, _TAIL, max(size - _TAIL, 0))
         whole = size - len(tail) + tail.rfind(b"\n") + 1
         if whole != size:
             os.ftruncate(self._fd, whole)
         return whole != size
 
-    def _last_line(self) -> bytes:
-        size = os.fstat(self._fd).st_size
-        tail = os.pread(self._fd, _LAST_LINE, max(size - _LAST_LINE, 0)).rstrip(b"\n")
-        return tail[tail.rfind(b"\n") + 1 :]
-
 
 class _Known(msgspec.Struct):
     configuration: str = ""
+
+
+def _end(tail: bytes) -> tuple[chain.Link, str]:
+    """(last line, the configuration it was written under) of what a file ends with. Raises chain.Broken."""
+    line = tail.rstrip(b"\n").rpartition(b"\n")[2]
+    if not line:
+        return chain.Link(), ""
+    return chain.read(line)[1], msgspec.json.decode(line, type=_Known).configuration
 
 
 class Audit:
@@ -99,6 +106,7 @@ class Audit:
         self._configuration = hashlib.sha256(msgspec.json.encode(config)).hexdigest()[:16]
         self._files: dict[str, _File] = {}
         self._anchor = _Syslog(config.audit.syslog) if config.audit.syslog else None
+        self._ends: dict[str, bytes] = {}
         self.failed = 0
         self._accepted = self._read_accepted()
         before = self._configuration_before()
@@ -129,7 +137,8 @@ class Audit:
             file.write(entry)
         except (OSError, chain.Broken) as error:
             self.failed += 1
-            log.get().error("audit-not-written", tenant=tenant, action=action, error=type(error).__name__)
+            path = str(self._directory / f"{name(tenant)}.jsonl")
+            log.get().error("audit-not-written", path=path, action=action, error=type(error).__name__)
             raise Unwritten from None
         if self._anchor is not None:
             self._anchor.send(name(tenant), file.link)
@@ -147,17 +156,36 @@ class Audit:
 
     def entries(self, tenant: str, after: int, most: int) -> list[dict[str, object]]:
         """Up to `most` lines of a tenant's file after number `after`."""
-        path, found = self.path(tenant), []
+        path, found = self.path(tenant), list[dict[str, object]]()
         if path is None or not path.is_file():
-            return []
+            return found
         with path.open("rb") as file:
+            file.seek(_place(file, after))
             for line in file:
-                entry = msgspec.json.decode(line)
+                try:
+                    chain.read(line)
+                    entry = msgspec.json.decode(line)
+                except (chain.Broken, msgspec.DecodeError):
+                    continue  # `flattone verify` tells of it
                 if entry["seq"] > after:
                     found.append(entry)
                     if len(found) == most:
                         break
         return found
+
+    def has_end(self, tenant: str, capture: str) -> bool:
+        """Whether the end of a capture has been written down, by a process before this one."""
+        path = self.path(tenant)
+        if path is None:
+            return True  # nobody could tell
+        if tenant not in self._ends:
+            self._ends[tenant] = b""
+            if path.is_file():
+                with path.open("rb") as file:
+                    file.seek(max(path.stat().st_size - _LATE, 0))
+                    lines = file.read().splitlines()
+                self._ends[tenant] = b"\n".join(line for line in lines if b'"capture-ended"' in line)
+        return capture.encode() in self._ends[tenant]
 
     # Who has accepted the notice
 
@@ -197,9 +225,9 @@ class Audit:
         if file is not None and not file.moved():
             return file
         fresh = _File(self._directory / f"{name(tenant)}.jsonl")
-        if not fresh.link.seq:
-            fresh.link = file.link if file is not None else _end_of_moved(fresh.path)
         if file is not None:
+            if fresh.link.seq < file.link.seq:
+                fresh.link = file.link
             file.close()
         self._files[tenant] = fresh
         if fresh.torn:
@@ -207,15 +235,33 @@ class Audit:
         return fresh
 
 
-def _end_of_moved(path: Path) -> chain.Link:
-    """The end of the chain in files that were moved away while nobody wrote, like audit.jsonl.1."""
-    ends = [chain.Link()]
-    for moved in path.parent.glob(f"{path.name}?*"):
+def _end_of_moved(path: Path) -> tuple[chain.Link, str]:
+    """Likewise, of files that were moved away while nobody wrote, like audit.jsonl.1."""
+    ends = [(chain.Link(), "")]
+    for moved in path.parent.glob(f"{path.name}[.-]*"):
         try:
-            ends.append(chain.read(moved.read_bytes().rstrip(b"\n").rpartition(b"\n")[2])[1])
+            with moved.open("rb") as file:
+                file.seek(max(moved.stat().st_size - _TAIL, 0))
+                ends.append(_end(file.read()))
         except (OSError, chain.Broken):
             continue  # compressed, or none of ours
-    return max(ends, key=lambda link: link.seq)
+    return max(ends, key=lambda end: end[0].seq)
+
+
+def _place(file: BinaryIO, after: int) -> int:
+    """Where in a file to begin to read for lines after number `after`: numbers only grow, so halves are enough."""
+    low, high = 0, file.seek(0, os.SEEK_END)
+    while high - low > _TAIL:
+        middle = (low + high) // 2
+        file.seek(middle)
+        file.readline()
+        start = file.tell()
+        found = _SEQ.match(file.readline())
+        if found is None or int(found[1]) > after:
+            high = middle
+        else:
+            low = start
+    return low
 
 
 def name(tenant: str) -> str:

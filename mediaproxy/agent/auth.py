@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import math
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mediaproxy.agent.issuers import Issuers, Untrusted
@@ -62,8 +63,9 @@ class Principal:
 class Auth:
     """Everyone who may come in."""
 
-    def __init__(self, config: AgentConfig) -> None:
-        self._tokens = config.tokens
+    def __init__(self, config: AgentConfig, tenants: Iterable[str] = ()) -> None:
+        """tenants: those there are; a signed token can be of no other."""
+        self._tokens, self._tenants = config.tokens, frozenset(tenants) | {""}
         self._issuers = Issuers(config.issuers)
 
     async def identify(self, authorization: str) -> Principal:
@@ -81,7 +83,10 @@ class Auth:
             issuer, claims = await self._issuers.verify(given)
         except Untrusted as error:
             raise Problem(error.status, error.kind, error.detail) from None
-        return _principal(issuer, claims)
+        who = _principal(issuer, claims)
+        if who.tenant not in self._tenants:
+            raise Problem(401, "unauthorized", "the token is of no tenant that is known here")
+        return who
 
     def _static(self, given: str) -> Principal | None:
         digest = hashlib.sha256(given.encode()).hexdigest()
@@ -106,9 +111,10 @@ def _principal(issuer: IssuerConfig, claims: dict[str, object]) -> Principal:
     if not isinstance(tenant, str) or tenant == EVERYTHING or (issuer.tenant_claim and not tenant):
         raise Problem(401, "unauthorized", "the token does not say which tenant it is for")
     expires = claims["exp"]
-    assert isinstance(expires, int | float)  # it was checked
+    if not isinstance(expires, int | float):
+        raise Problem(401, "unauthorized", "the token does not say when it ends")
     own = frozenset(numbers) - {EVERYTHING}  # only the configuration can say so much
-    return Principal(name, issuer.name, frozenset(roles), tenant, own, float(expires))
+    return Principal(name, issuer.name, frozenset(roles), tenant, own, expires + issuer.leeway_seconds)
 
 
 def _claim(claims: object, path: str) -> object:

@@ -23,6 +23,8 @@ HISTORY = 400
 """Events kept of one capture."""
 CAPTURES = 2000
 """Captures kept; the oldest ended ones go."""
+EACH = 20
+"""Ended ones kept of one extension, so that nobody's captures push out everybody else's."""
 ENDED = ("token", "failed", "cancelled")
 
 
@@ -78,6 +80,10 @@ class Desk:
         self.captures: dict[int, View] = {}
         self.counters = m.Counters({}, {})
         self.alarms = Alarms()
+        self._heard: set[str] = set()
+        """Who has told what there was before this process."""
+        self._begun: set[str] = set()
+        """Calls on which a capture is being started."""
         self.stopping = asyncio.Event()
         self.streams = self.refused = 0
         """Event streams that are open; requests that were turned away."""
@@ -117,8 +123,12 @@ class Desk:
             )
         elif isinstance(message, m.Hello) and name == "signalling":
             self.calls.clear()
+            self._heard.add(name)
         elif isinstance(message, m.Hello) and name == "vault":
             self._vault_lost()
+            self._heard.add(name)
+        elif isinstance(message, m.Told):
+            self._heard.add(name)
         elif isinstance(message, m.Ping):
             channel.send(m.Pong(self._count()))
         elif isinstance(message, m.Counters):
@@ -131,6 +141,11 @@ class Desk:
         now = {"calls": len(self.calls), "captures": len(self.captures), "streams": self.streams}
         counted = {"audit_failed": self._audit.failed, "refused": self.refused}
         return {key: float(value) for key, value in (now | counted).items()} | self._webhooks.counters
+
+    @property
+    def informed(self) -> bool:
+        """Whether calls and captures from before this process are known."""
+        return self._heard >= {"signalling", "vault"}
 
     def tenant(self, route: str) -> str:
         """Whose the calls of a route are."""
@@ -166,7 +181,8 @@ class Desk:
         except Problem as problem:
             log.get().warning("capture-not-started", call=call.call, reason=problem.kind)
         else:
-            self._audit.system("capture-start", call.route, capture=view.id, call=call.call, number=call.number)
+            about = {"capture": view.id, "call": call.call, "number": call.number}
+            self._audit.system("capture-start", call.route, **about)
 
     def _vault_lost(self) -> None:
         for number, view in self.captures.items():
@@ -195,7 +211,7 @@ class Desk:
                 extra["speech"] = state.speech
             self._event(view, {"field": None, "state": state.state, "digits_received": None} | extra)
 
-        if before is not None and view.ended:
+        if view.ended and (before is not None or not self._audit.has_end(self.tenant(state.route), view.id)):
             about = {"capture": view.id, "call": view.call, "number": view.number, "reason": state.reason}
             self._audit.system("capture-ended", state.route, result=state.state, **about)
         if state.state == "token":
@@ -230,6 +246,15 @@ class Desk:
 
     async def start(self, call: m.CallState, wish: Wish) -> View:
         """Begin a capture. Raises Problem."""
+        if call.call in self._begun:
+            raise Problem(409, "busy", "a capture is being started on this call")
+        self._begun.add(call.call)
+        try:
+            return await self._start(call, wish)
+        finally:
+            self._begun.discard(call.call)
+
+    async def _start(self, call: m.CallState, wish: Wish) -> View:
         call = await self._settled(call)
         if call.mode == "sealed":
             raise Problem(409, "sealed", "the call is sealed; a supervisor can release it")
@@ -238,14 +263,14 @@ class Desk:
         number = wish.number
         view = View(wish.id, call.call, call.number, call.correlation, call.route)
         self.captures[number] = view
-        self._forget_oldest()
+        self._forget_oldest(view)
         changed = view.changed
         view.armed = asyncio.get_running_loop().create_future()
         sent = self._vault.send(
             m.BeginCapture(number, wish.fields, call.route, wish.template, call.call, call.number, call.correlation)
         )
         if not sent or not await _within(changed.wait()) or view.ended:
-            self._vault.send(m.Act(number, "cancel"))
+            self._vault.send(m.Act(number, "not-armed"))
             if view.state is None:
                 del self.captures[number]
             raise Problem(503, "vault-unavailable", "the capture could not begin", retry_after=1)
@@ -275,7 +300,11 @@ class Desk:
         if not self._signalling.send(m.Guard(call, release)):
             raise Problem(503, "signalling-unavailable", "the order could not be passed on")
 
-    def _forget_oldest(self) -> None:
+    def _forget_oldest(self, new: View) -> None:
+        same = (new.route, new.number)
+        theirs = [n for n, view in self.captures.items() if view.ended and (view.route, view.number) == same]
+        for number in theirs[:-EACH]:
+            del self.captures[number]
         while len(self.captures) > CAPTURES:
             oldest = next((n for n, view in self.captures.items() if view.ended), None)
             if oldest is None:

@@ -59,6 +59,7 @@ class Issuers:
     """All of them, by what `iss` must be."""
 
     def __init__(self, issuers: tuple[IssuerConfig, ...]) -> None:
+        self._renewing: set[asyncio.Task[None]] = set()
         self._providers = {issuer.issuer: _Provider(issuer) for issuer in issuers}
 
     async def verify(self, token: str) -> tuple[IssuerConfig, dict[str, object]]:
@@ -88,14 +89,12 @@ class Issuers:
 
     async def _key(self, provider: _Provider, kid: object) -> _Key:
         """The key that a token names, or the only one. Raises Untrusted."""
-        now = time.monotonic()
-        if self._known(provider, kid) is None or now - provider.fetched > provider.config.keys_seconds:
-            async with provider.lock:
-                now = time.monotonic()
-                stale = now - provider.fetched > provider.config.keys_seconds
-                if (self._known(provider, kid) is None or stale) and now - provider.asked >= AGAIN:
-                    provider.asked = now
-                    await self._fetch(provider)
+        if self._known(provider, kid) is None:
+            await self._renew(provider, kid)
+        elif time.monotonic() - provider.fetched > provider.config.keys_seconds:  # nobody waits for that
+            task = asyncio.create_task(self._renew(provider, kid))
+            self._renewing.add(task)
+            task.add_done_callback(self._renewing.discard)
         now = time.monotonic()
         if not provider.keys or now - provider.fetched > max(STALE, provider.config.keys_seconds):
             raise Untrusted(503, "issuer-unavailable", "the identity provider's keys cannot be had")
@@ -103,6 +102,15 @@ class Issuers:
         if key is None:
             raise Untrusted(401, "unauthorized", "the token is signed by a key that its issuer does not have")
         return key
+
+    async def _renew(self, provider: _Provider, kid: object) -> None:
+        """Ask for the keys, unless that has just been done."""
+        async with provider.lock:
+            now = time.monotonic()
+            stale = now - provider.fetched > provider.config.keys_seconds
+            if (self._known(provider, kid) is None or stale) and now - provider.asked >= AGAIN:
+                provider.asked = now
+                await self._fetch(provider)
 
     @staticmethod
     def _known(provider: _Provider, kid: object) -> _Key | None:
@@ -114,7 +122,8 @@ class Issuers:
         try:
             keys = await asyncio.to_thread(_fetch, provider.config)
         except (Unsent, Unanswered, Unwanted, OSError, ValueError) as error:
-            log.get().error("issuer-unavailable", user=provider.config.name, error=type(error).__name__)
+            why = str(error) if isinstance(error, Unsent | Unanswered | Unwanted) else "no-document"
+            log.get().error("issuer-unavailable", user=provider.config.name, reason=why)
             return
         provider.keys, provider.fetched = keys, time.monotonic()
 

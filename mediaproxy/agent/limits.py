@@ -9,7 +9,7 @@ from collections.abc import Callable
 from mediaproxy.agent.problem import Problem
 
 KEPT = 10_000
-"""Callers remembered; the one that has been quiet longest is forgotten, with a bucket that was full long ago."""
+"""Callers remembered; beyond, the one that has been quiet longest is forgotten, and has a full bucket again."""
 
 
 class Buckets:

@@ -29,7 +29,9 @@ def routes(desk: Desk) -> list[Route]:
 
     async def ready(_: Request) -> Response:
         roles = desk.counters.roles
-        up = bool(roles) and all(c.get("ready") for c in roles.values()) and not desk.stopping.is_set()
+        up = (
+            desk.informed and bool(roles) and all(c.get("ready") for c in roles.values()) and not desk.stopping.is_set()
+        )
         return _json({"status": "ready" if up else "starting"}, 200 if up else 503)
 
     async def metrics(_: Request) -> Response:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import html
+import re
 from collections.abc import Awaitable, Callable
 from importlib import resources
 from typing import Final
@@ -34,6 +35,8 @@ _HEADERS: Final = {
 }
 _FOR_OTHERS: Final = _HEADERS | {"Access-Control-Allow-Origin": "*", "Cross-Origin-Resource-Policy": "cross-origin"}
 """What pages of other sites load. There is nothing in it that is not public."""
+_COMMENT: Final = re.compile(r"^ +//.*\n", re.MULTILINE)
+"""Is for who reads the source; the head of the file stays."""
 _PAGES: Final = {"/agent": "agent.html", "/live": "live.html"}
 _SCRIPTS: Final = ("desk.js", "live.js", "embed.js", "access.js", "sign-in.js")
 
@@ -46,7 +49,7 @@ def component() -> bytes:
         for file in sorted(folder.iterdir(), key=lambda file: file.name)
         if file.name.endswith(".json")
     }
-    source = _web().joinpath(COMPONENT).read_text("utf-8")
+    source = _COMMENT.sub("", _web().joinpath(COMPONENT).read_text("utf-8"))
     return source.replace("/* web/i18n */ {}", msgspec.json.encode(texts).decode(), 1).encode()
 
 

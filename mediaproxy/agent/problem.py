@@ -12,7 +12,8 @@ class Problem(Exception):
 
     def __init__(self, status: int, kind: str, detail: str, retry_after: int = 0) -> None:
         super().__init__(kind)
-        self.status, self.kind, self.detail, self.retry_after = status, kind, detail, retry_after
+        self.status, self.kind, self.detail = status, kind, detail
+        self.retry_after = retry_after or int(status in (429, 503))
 
     def response(self) -> Response:
         body = {"type": f"about:blank#{self.kind}", "title": self.kind, "status": self.status, "detail": self.detail}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from mediaproxy.agent.problem import Problem
 from mediaproxy.ipc import messages as m
 
 LARGEST_BODY: Final = 16_384
+SLOWEST_BODY: Final = 10.0
+"""Seconds."""
 LARGEST_PAGE: Final = 500
 USUAL_PAGE: Final = 100
 _LONGEST_TEXT: Final = 256
@@ -69,16 +72,22 @@ class Page:
 
 
 async def read_body(request: Request, kind: type[T]) -> T:
-    """The body. Raises Problem 413, 422."""
+    """The body. Raises Problem 408, 413, 422."""
     data = b""
-    async for chunk in request.stream():
-        data += chunk
-        if len(data) > LARGEST_BODY:
-            raise Problem(413, "too-large", "the body is too large")
+    try:
+        async with asyncio.timeout(SLOWEST_BODY):
+            async for chunk in request.stream():
+                data += chunk
+                if len(data) > LARGEST_BODY:
+                    raise Problem(413, "too-large", "the body is too large")
+    except TimeoutError:
+        raise Problem(408, "too-slow", "the body did not come in time") from None
     try:
         return msgspec.json.decode(data, type=kind)
-    except msgspec.DecodeError:
-        raise Problem(422, "body", "the body must be JSON as openapi.yaml describes it") from None
+    except msgspec.DecodeError as error:
+        place = re.search(r"at `\$\.([a-z_.]+)", str(error))  # names of this description, never of the input
+        where = f" (at {place[1]})" if place else ""
+        raise Problem(422, "body", f"the body must be JSON as openapi.yaml describes it{where}") from None
 
 
 def page(request: Request, cursor: str) -> Page:

@@ -17,6 +17,8 @@ from mediaproxy.agent.problem import Problem
 KEEP_ALIVE = 15.0
 """Seconds between comments on a quiet stream, so that proxies keep it open; a page that hears nothing for twice as long
 asks anew."""
+EACH = 16
+"""Streams of one token, but for one of all extensions."""
 _LAST = re.compile(r"(?:([0-9a-f]{8})-)?([0-9]{1,9})")
 
 
@@ -25,11 +27,14 @@ class Streams:
 
     def __init__(self, desk: Desk, most: int) -> None:
         self._desk, self._most = desk, most
+        self._of: dict[str, int] = {}
+        """How many each caller has open."""
 
     def response(self, view: View, who: Principal, last_event_id: str) -> StreamingResponse:
         """The events after `last_event_id`. Raises Problem 503 where there are too many streams."""
-        if self._desk.streams >= self._most:
-            raise Problem(503, "too-many-streams", "no room for another event stream; see api.streams", retry_after=5)
+        mine = self._of.get(who.key, 0)
+        if self._desk.streams >= self._most or (mine >= EACH and not who.unlimited):
+            raise Problem(503, "too-many-streams", "no room for another event stream", retry_after=5)
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         stream = self._stream(view, who, self._after(view, last_event_id))
         return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
@@ -45,6 +50,7 @@ class Streams:
     async def _stream(self, view: View, who: Principal, after: int) -> AsyncIterator[bytes]:
         """Until the capture ends, the server stops, or the token is stale."""
         self._desk.streams += 1
+        self._of[who.key] = self._of.get(who.key, 0) + 1
         try:
             while not self._desk.stopping.is_set():
                 changed, ended = view.changed, view.ended
@@ -62,6 +68,9 @@ class Streams:
                     yield b": quiet\n\n"
         finally:
             self._desk.streams -= 1
+            self._of[who.key] -= 1
+            if not self._of[who.key]:
+                del self._of[who.key]
 
     def _lines(self, event: dict[str, Any]) -> bytes:
         return b"id: %s-%d\ndata: %s\n\n" % (self._desk.epoch.encode(), event["seq"], msgspec.json.encode(event))

@@ -19,6 +19,10 @@ class Hello(Message, frozen=True):
     role: str
 
 
+class Told(Message, frozen=True):
+    """To the agent process: that was everything it did not know."""
+
+
 class Ready(Message, frozen=True):
     """Everything is open; the process does its work."""
 
@@ -305,9 +309,9 @@ class StopRecording(Message, frozen=True):
 
 
 Any_ = (
-    Hello | Ready | Stop | Reload | Ping | Pong | Counters | OpenCall | Opened | OpenFailed | UpdateCall | SetMode
-    | ModeSet | CloseCall | CallOver | Interrupted | CallState | Arm | Armed | Guard | BeginCapture | Act | CaptureState
-    | CaptureEnded | Cue | Happened | StartRecording | StopRecording
+    Hello | Told | Ready | Stop | Reload | Ping | Pong | Counters | OpenCall | Opened | OpenFailed | UpdateCall
+    | SetMode | ModeSet | CloseCall | CallOver | Interrupted | CallState | Arm | Armed | Guard | BeginCapture | Act
+    | CaptureState | CaptureEnded | Cue | Happened | StartRecording | StopRecording
 )  # fmt: skip
 
 _encoder = msgspec.msgpack.Encoder()

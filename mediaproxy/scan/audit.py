@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
 import re
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO, Any, Final
 
 from mediaproxy import chain
 
-_NAME = re.compile(r"(audit(?:-[a-z][a-z0-9-]{0,30})?)\.jsonl.*")
+_NAME = re.compile(r"(audit(?:-[a-z][a-z0-9-]{0,30})?)\.jsonl([.-].*)?")
+_OPENERS: Final[dict[str, Callable[..., Any]]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+_LONGEST_LINE: Final = 1 << 20
 
 
 def is_log(path: Path) -> bool:
-    """Whether a file has an audit log's name and is not compressed."""
-    return _NAME.fullmatch(path.name) is not None and path.suffix not in (".gz", ".bz2", ".xz", ".zst")
+    """Whether a file has an audit log's name, as it is written or moved away."""
+    return _NAME.fullmatch(path.name) is not None and path.is_file()
 
 
 @dataclass(slots=True)
-class _Read:
+class Read:
     """One file: what it says is before it, its last line, and what is wrong with it."""
 
     path: Path
@@ -27,57 +34,57 @@ class _Read:
     lines: int = 0
     wrong: list[str] = field(default_factory=list)
     unreadable: str = ""
-    links: set[chain.Link] = field(default_factory=set)
+    links: dict[int, str] = field(default_factory=dict)
+    """Hashes by number."""
 
 
-def chains(paths: list[Path]) -> dict[str, list[_Read]]:
-    """The files of each chain by its name, in the chain's order."""
-    found: dict[str, list[_Read]] = {}
+def chains(paths: list[Path]) -> dict[tuple[Path, str], list[Read]]:
+    """The files of each chain by folder and name, in the chain's order."""
+    found: dict[tuple[Path, str], list[Read]] = {}
     for path in dict.fromkeys(paths):
         match = _NAME.fullmatch(path.name)
         assert match is not None  # is_log
-        found.setdefault(match[1], []).append(_read(path))
+        found.setdefault((path.parent, match[1]), []).append(_read(path))
     for files in found.values():
         files.sort(key=lambda file: file.before.seq)
     return found
 
 
-def _read(path: Path) -> _Read:
-    read = _Read(path)
+def _read(path: Path) -> Read:
+    read = Read(path)
     try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                try:
-                    before, now = chain.read(line)
-                except chain.Broken as error:
-                    read.wrong.append(f"line {number} {error}")
-                    continue
-                if not read.lines:
-                    read.before = before
-                elif before != read.end and not _told(read.wrong, number - 1):
-                    missing = before.seq - read.end.seq
-                    what = (
-                        f"{missing} line(s) before it are missing" if missing > 0 else "does not follow the one before"
-                    )
-                    read.wrong.append(f"line {number} (number {now.seq}): {what}")
-                read.end, read.lines = now, read.lines + 1
-                read.links.add(now)
-    except OSError as error:
+        with _OPENERS.get(path.suffix, open)(path, "rb") as file:
+            _lines(read, file)
+    except (OSError, EOFError, lzma.LZMAError) as error:
         read.unreadable = f"cannot be read ({type(error).__name__})"
     return read
 
 
-def _told(wrong: list[str], number: int) -> bool:
-    """Whether the line of that number is known to be wrong: that the next one does not fit it is no news."""
-    return bool(wrong) and wrong[-1].startswith(f"line {number} ")
+def _lines(read: Read, file: IO[bytes]) -> None:
+    number, told = 0, 0
+    while line := file.readline(_LONGEST_LINE):
+        number += 1
+        try:
+            before, now = chain.read(line)
+        except chain.Broken as error:
+            read.wrong.append(f"line {number} {error}")
+            told = number
+            continue
+        if not read.lines:
+            read.before = before
+        elif before != read.end and told != number - 1:  # that the next one does not fit a broken one is no news
+            missing = before.seq - read.end.seq
+            what = f"{missing} line(s) before it are missing" if missing > 0 else "does not follow the one before"
+            read.wrong.append(f"line {number} (number {now.seq}): {what}")
+        read.end, read.lines = now, read.lines + 1
+        read.links[now.seq] = now.hash
 
 
-def check(name: str, files: list[_Read], anchors: list[chain.Link]) -> Iterator[tuple[str, Path, str]]:
+def check(name: str, files: list[Read], anchors: list[chain.Link]) -> Iterator[tuple[str, Path, str]]:
     """(verdict, file, reason) of each file of a chain, held against its `anchors`."""
     before = chain.Link()
-    known = set(anchors)
-    links = set().union(*(file.links for file in files)) if files else set()
-    first = min((file.before.seq for file in files if file.lines), default=0)
+    known = sorted(set(anchors), key=lambda link: link.seq)
+    numbers = [link.seq for link in known]
     for file in files:
         if file.unreadable:
             yield "unreadable", file.path, file.unreadable
@@ -85,23 +92,27 @@ def check(name: str, files: list[_Read], anchors: list[chain.Link]) -> Iterator[
         if not file.lines and not file.wrong:
             yield "missing", file.path, "is empty"
             continue
-        verdict, reasons = "fine", list(file.wrong)
-        if reasons:
+        verdict, reasons = "altered" if file.wrong else "fine", list(file.wrong)
+        archived = ""
+        if file.lines and file.before != before:
+            if not before.seq and file.before in known:  # the oldest there are; what was before is vouched for
+                archived = f"; what was before number {file.before.seq + 1} is elsewhere"
+            else:
+                verdict = verdict if verdict == "altered" else "missing"
+                gap = (
+                    f"lines {before.seq + 1} to {file.before.seq}"
+                    if file.before.seq > before.seq
+                    else "lines before it"
+                )
+                reasons.append(f"{gap} of {name} are not here")
+        theirs = known[bisect_right(numbers, file.before.seq) : bisect_right(numbers, file.end.seq)]
+        forged = [link.seq for link in theirs if file.links.get(link.seq) != link.hash]
+        if forged:
             verdict = "altered"
-        if file.lines and file.before != before and file.before not in known:
-            verdict = verdict if verdict == "altered" else "missing"
-            gap = f"lines {before.seq + 1} to {file.before.seq}" if file.before.seq > before.seq else "what was before"
-            reasons.append(f"{gap} of {name} are not here")
-        lost = [a.seq for a in anchors if first < a.seq <= file.end.seq and a not in links and a.seq > file.before.seq]
-        if lost:
-            verdict = "altered"
-            reasons.append(f"line number {min(lost)} is not the one that was anchored")
-        yield verdict, file.path, "; ".join(reasons) or f"lines {file.before.seq + 1} to {file.end.seq} of {name}"
+            reasons.append(f"line number {forged[0]} is not the one that was anchored")
+        fine = f"lines {file.before.seq + 1} to {file.end.seq} of {name}{archived} ({chain.anchor(name, file.end)})"
+        yield verdict, file.path, "; ".join(reasons) or fine
         before = file.end
-    newest = max(anchors, key=lambda link: link.seq, default=chain.Link())
-    if files and newest.seq > before.seq:
-        yield (
-            "missing",
-            files[-1].path,
-            f"lines {before.seq + 1} to {newest.seq} of {name} were anchored and are not here",
-        )
+    if files and known and known[-1].seq > before.seq:
+        lost = f"lines {before.seq + 1} to {known[-1].seq} of {name} were anchored and are not here"
+        yield "missing", files[-1].path, lost

@@ -37,7 +37,9 @@ def check(path: Path) -> tuple[str, str]:
     """Return (verdict, reason) for one manifest: fine, altered, missing or unreadable."""
     recording, path = path.with_suffix(".wav"), path.with_suffix(".json")
     if not path.is_file():
-        return ("missing", "the manifest is missing") if recording.is_file() else ("unreadable", "no such recording")
+        return (
+            ("missing", "the manifest is missing") if recording.is_file() else ("unreadable", "there is no such file")
+        )
     try:
         manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
     except (msgspec.DecodeError, OSError):

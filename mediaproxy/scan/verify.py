@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +26,7 @@ def run(paths: list[str], anchors: list[str]) -> int:
         for name, links in chain.anchors(text).items():
             kept.setdefault(name, []).extend(links)
     if anchors and not kept:
-        print("flattone: --anchors: holds none", file=sys.stderr)
+        print(f"flattone: --anchors: {', '.join(anchors)}: no anchor in it", file=sys.stderr)
         return 2
     verdicts: list[str] = []
     for verdict, path, reason in _all(paths, kept):
@@ -49,8 +50,11 @@ def _all(paths: list[str], anchors: dict[str, list[chain.Link]]) -> Iterator[Ver
             logs.append(path)
         else:
             yield _recording(path)
-    for name, files in audit.chains(logs).items():
+    chains = audit.chains(logs)
+    for (_, name), files in chains.items():
         yield from audit.check(name, files, anchors.get(name, []))
+    for name in sorted(set(anchors) - {name for _, name in chains}) if any(map(os.path.isdir, paths)) else ():
+        yield "missing", Path(f"{name}.jsonl"), "was anchored and is not here"
 
 
 def _recording(path: Path) -> Verdict:

@@ -66,14 +66,16 @@ class Arming:
         record = self._records.get(message.call)
         if record is None:
             return
-        if message.capture and message.capture == record.capture:
-            armed = message.mode == "armed"
-            if record.mode != "armed":
-                self._agent.send(m.Armed(message.call, message.capture, armed))
-            if armed:
-                self._vault.send(m.Act(record.capture, "armed"))
+        armed = message.mode == "armed"
+        asked = bool(message.capture) and message.capture == record.capture
+        answered = asked and record.mode != "armed"
+        if asked and armed:
+            self._vault.send(m.Act(record.capture, "armed"))
         if record.mode == "passthrough" != message.mode:
             self._passthrough_ended(record, message.reason or message.mode)
+        if message.mode == "sealed" != record.mode:
+            happened = m.Happened("sealed", record.call, record.route.name, reason=message.reason or "vault")
+            self._order(self._agent, happened)
         record.mode = message.mode
         if record.story.modes[-1] != message.mode:
             record.story.modes.append(message.mode)
@@ -86,6 +88,8 @@ class Arming:
             self._order(record.worker, m.SetMode(record.call, "guarded", message.capture))
         self._tell_sip(record)
         self._tell(record)
+        if answered:  # after the call's state, so that who hears of it finds the call armed
+            self._agent.send(m.Armed(message.call, message.capture, armed))
 
     def _tell_sip(self, record: Record) -> None:
         call = self._sip_calls.get(record.call)
@@ -149,7 +153,7 @@ class Arming:
 
     def _passthrough_ended(self, record: Record, reason: str) -> None:
         log.get().info("passthrough-ended", call=record.call, reason=reason)
-        self._agent.send(m.Happened("passthrough-ended", record.call, record.route.name, reason=reason))
+        self._order(self._agent, m.Happened("passthrough-ended", record.call, record.route.name, reason=reason))
 
     def interrupted(self, message: m.Interrupted) -> None:
         """A worker has lost some of what was keyed."""
@@ -178,6 +182,9 @@ class Arming:
         for record in records:
             assert record.ports is not None
             secret = record.mode in ("armed", "sealed")
+            if secret and record.mode != "sealed":
+                happened = m.Happened("sealed", record.call, record.route.name, reason="media-restarted")
+                self._order(self._agent, happened)
             record.mode = "sealed" if secret else "guarded"
             if record.capture:
                 self._vault.send(m.Act(record.capture, "interrupted"))

@@ -139,7 +139,7 @@ class Host:
     def _watched(self, action: str, who: str, call: str) -> None:
         """Somebody has begun or ceased to watch: one call, or every one where none is named."""
         route = self._records[call].route.name if call in self._records else ""
-        self._agent.send(m.Happened(action, call, route, who, "" if call else "every-call"))
+        self._order(self._agent, m.Happened(action, call, route, who, "" if call else "every-call"))
 
     def _unsent(self, outgoing: Outgoing) -> None:
         self._counters["unsent"] += 1
@@ -245,7 +245,7 @@ class Host:
         self._records[call.id] = record
         self._tell(record, "opening")
         if call.mode == "passthrough":
-            self._agent.send(m.Happened("passthrough", call.id, call.route.name))
+            self._order(self._agent, m.Happened("passthrough", call.id, call.route.name))
         if not worker.send(opened):
             self._b2bua.media_failed(call.id, time.monotonic())
 
@@ -325,7 +325,7 @@ class Host:
             self._streams.reload()
             self._cdr.reopen()
             log.get().info("reloaded")
-            self._agent.send(m.Happened("reloaded"))
+            self._order(self._agent, m.Happened("reloaded"))
         elif isinstance(message, m.Stop):
             self._stop(message, now)
 
@@ -374,6 +374,7 @@ class Host:
             for record in self._records.values():
                 if record.last is not None:
                     channel.send(record.last)
+            self._order(channel, m.Told())
         elif channel is self._vault:
             self._arming.vault_restarted()
         elif channel in self._workers:

@@ -222,7 +222,7 @@ class Capture:
                     self._forget_begun()
                     self._go("again")
                     self._ask(now)
-                    self.dirty = self.urgent = True
+                    self.dirty = True  # on the grid like keys: it tells how far the others have come
 
     def submit(self) -> None:
         """To the gateway now, if everything is there."""

@@ -131,6 +131,7 @@ class Vault:
                 self._agent.send(ended)
             for capture in self._captures.values():
                 self._agent.send(capture.snapshot())
+            self._agent.send(m.Told())
         elif isinstance(message, m.Hello) and channel is self._signalling:
             for capture in list(self._captures.values()):  # the calls are lost, nobody can key on
                 capture.fail("call-lost")

@@ -233,7 +233,7 @@ async def look_at_live(beside: Window, up: Live) -> None:
         await window.page.get_by_text("A process was restarted (media-0)").wait_for()
         await looked_at(window, "20-live")
         await window.page.get_by_role("button", name=f"Release: {EXTENSION}").click()
-        await window.page.locator("#calls td.good", has_text="armed").wait_for()
+        await window.page.locator("#calls td.good", has_text="payment").wait_for()
 
 
 @pytest.mark.parametrize("how", ["reload", "cut", "held", "agent process killed", "another tab"])
@@ -337,8 +337,8 @@ async def reach(window: Window, name: str) -> None:
 WORDS = {
     "en": ("Take payment", "Ask the caller to key: Card number.", "Key again"),
     "es": ("Iniciar pago", "Pida que teclee: Número de tarjeta.", "Repetir"),
-    "fr": ("Encaisser", "Demandez à l’appelant de saisir : Numéro de carte.", "Ressaisir"),
-    "de": ("Zahlung starten", "Bitten Sie den Anrufer um: Kartennummer.", "Neu eingeben"),
+    "fr": ("Encaisser", "Demandez à l’appelant de saisir\u00a0: Numéro de carte.", "Ressaisir"),
+    "de": ("Zahlung starten", "Bitten Sie den Anrufer, Folgendes einzutippen: Kartennummer.", "Neu eingeben"),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import socket
 import subprocess
@@ -13,7 +14,7 @@ import msgspec
 import pytest
 
 from mediaproxy import chain
-from mediaproxy.agent.audit import Audit, Unwritten
+from mediaproxy.agent.audit import Audit, Unwritten, _place
 from mediaproxy.config import AuditConfig, Config, RouteConfig, SideConfig, TenantConfig
 from mediaproxy.scan import verify
 
@@ -52,7 +53,9 @@ def test_lines_say_who_did_what_when_and_verify(tmp_path: Path, capsys: pytest.C
     assert [line["seq"] for line in lines] == [1, 2, 3, 4, 5, 6]
     assert lines[0]["action"] == "started"
     assert {"who", "by", "action", "result", "call", "number", "at", "configuration", "version"} <= set(lines[1])
-    assert verified(capsys, path) == (0, f"fine        {path}: lines 1 to 6 of audit\n")
+    code, out = verified(capsys, path)
+    assert code == 0
+    assert out.startswith(f"fine        {path}: lines 1 to 6 of audit (flattone-audit seq=6 hash=")
     assert verified(capsys, tmp_path)[0] == 0
 
 
@@ -128,6 +131,79 @@ def test_a_chain_made_anew_and_a_tail_cut_off_show_against_anchors(
     assert verified(capsys, acme, anchors=acme)[0] == 2  # no anchors in it
 
 
+def test_what_verify_has_said_is_an_anchor_and_a_middle_or_a_whole_log_that_is_gone_shows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = written(tmp_path, 3)
+    for part in (1, 2):
+        path.rename(tmp_path / f"audit.jsonl.{part}")
+        audit = Audit(config(tmp_path))
+        audit.write("acme", "ann", "idp", "guard", "ok")
+        audit.close()
+    kept = tmp_path / "kept"
+    kept.write_text(verified(capsys, tmp_path)[1])
+    with gzip.open(tmp_path / "audit.jsonl.1.gz", "wb") as packed:
+        packed.write((tmp_path / "audit.jsonl.1").read_bytes())
+    (tmp_path / "audit.jsonl.1").unlink()
+    assert verified(capsys, tmp_path, anchors=kept)[0] == 0  # compressed ones are read too
+    (tmp_path / "audit.jsonl.1.gz").rename(tmp_path / "away")
+    code, out = verified(capsys, tmp_path, anchors=kept)
+    assert code == 0
+    assert "what was before number 4 is elsewhere" in out
+    (tmp_path / "away").rename(tmp_path / "audit.jsonl.1.gz")
+    (tmp_path / "audit.jsonl.2").unlink()
+    code, out = verified(capsys, tmp_path, anchors=kept)
+    assert code == 1
+    assert "lines 4 to 4 of audit are not here" in out
+    (tmp_path / "audit-acme.jsonl").unlink()
+    code, out = verified(capsys, tmp_path, anchors=kept)
+    assert code == 1
+    assert "audit-acme.jsonl: was anchored and is not here" in out
+
+
+def test_folders_of_two_machines_are_two_chains(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for machine in ("a", "b"):
+        (tmp_path / machine).mkdir()
+        written(tmp_path / machine)
+    assert verified(capsys, tmp_path)[0] == 0
+
+
+@pytest.mark.parametrize("bit", [1, 64, 128])
+def test_any_octet_that_is_no_text_is_named_and_stops_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], bit: int
+) -> None:
+    path = written(tmp_path)
+    data = bytearray(path.read_bytes())
+    at = len(data) - 150
+    data[at] ^= bit
+    path.write_bytes(data)
+    assert verified(capsys, path)[0] == 1
+    audit = Audit(config(tmp_path))
+    with pytest.raises(Unwritten):
+        audit.write("", "ann", "idp", "guard", "ok")
+    assert [e["seq"] for e in audit.entries("", 0, 10)] == [1, 2, 3, 4, 5]
+    audit.close()
+
+
+def test_a_page_of_a_large_log_is_found_without_reading_all_of_it(tmp_path: Path) -> None:
+    audit = Audit(config(tmp_path))
+    link = audit._file("").link
+    lines = []
+    for i in range(5000):
+        line, link = chain.append(link, {"at": "", "who": "x" * (i % 90), "by": "", "action": "a", "result": "ok"})
+        lines.append(line)
+    path = tmp_path / "audit.jsonl"
+    with path.open("ab") as file:
+        file.writelines(lines)
+    for after in (0, 1, 2, 700, 2500, 4999, 5000, 5001, 9000):
+        found = [e["seq"] for e in audit.entries("", after, 3)]
+        assert found == [n for n in range(after + 1, after + 4) if n <= 5001]
+        if 1500 < after < 9000:
+            with path.open("rb") as file:
+                assert _place(file, after) > path.stat().st_size * after / 5001 * 0.7
+    audit.close()
+
+
 def test_the_chain_goes_on_over_restarts_and_rotation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = written(tmp_path, 3)
     path.rename(tmp_path / "audit.jsonl.1")  # while nothing runs
@@ -149,7 +225,9 @@ def test_the_chain_goes_on_over_restarts_and_rotation(tmp_path: Path, capsys: py
 
 
 def test_a_change_of_the_configuration_is_written_down(tmp_path: Path) -> None:
-    for settings, said in (({}, "first"), ({}, "same"), ({"port_rest_seconds": 7.0}, "changed")):
+    for settings, said in (({}, "first"), ({}, "same"), ({"port_rest_seconds": 7.0}, "changed"), ({}, "changed")):
+        if said == "changed":  # also where the file was moved away meanwhile
+            (tmp_path / "audit.jsonl").rename(tmp_path / f"audit.jsonl.{len(settings)}")
         made = config(tmp_path)
         audit = Audit(msgspec.structs.replace(made, media=msgspec.structs.replace(made.media, **settings)))
         audit.close()
@@ -186,7 +264,7 @@ def test_a_full_disk_leaves_no_half_a_line(tmp_path: Path, capsys: pytest.Captur
 import resource, signal, sys
 from pathlib import Path
 from mediaproxy import log
-from mediaproxy.agent.audit import Audit, Unwritten
+from mediaproxy.agent.audit import Audit, Unwritten, _place
 from tests.unit.test_audit import config
 log.configure("t")
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -219,12 +297,12 @@ def test_two_writers_would_fork_the_chain_and_the_second_is_refused(tmp_path: Pa
 
 def test_each_tenant_has_a_file_of_its_own(tmp_path: Path) -> None:
     audit = Audit(config(tmp_path))
-    audit.system("passthrough", "acme-in", call="c1")
-    audit.write("", "ann", "idp", "release", "ok", call="c2")
+    audit.system("passthrough", "acme-in", call="call-one")
+    audit.write("", "ann", "idp", "release", "ok", call="call-two")
     audit.close()
-    assert b"c1" not in (tmp_path / "audit.jsonl").read_bytes()
-    assert b"c2" not in (tmp_path / "audit-acme.jsonl").read_bytes()
-    assert [e["call"] for e in audit.entries("acme", 0, 10)] == ["c1"]
+    assert b"call-one" not in (tmp_path / "audit.jsonl").read_bytes()
+    assert b"call-two" not in (tmp_path / "audit-acme.jsonl").read_bytes()
+    assert [e["call"] for e in audit.entries("acme", 0, 10)] == ["call-one"]
 
 
 def test_who_has_accepted_the_notice_outlasts_a_restart(tmp_path: Path) -> None:

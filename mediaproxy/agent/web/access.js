@@ -11,7 +11,8 @@ export async function token() {
 }
 
 export async function ask(path, method = "GET") {
-  const answer = await fetch(path, { method, headers: { Authorization: `Bearer ${await token()}` }, cache: "no-store" });
+  const headers = { Authorization: `Bearer ${await token()}` };
+  const answer = await fetch(path, { method, headers, cache: "no-store", signal: AbortSignal.timeout(10000) });
   const data = await answer.json();
   if (answer.status === 401) leave("This sign-in has ended.");
   if (!answer.ok) throw Object.assign(new Error(data.detail || data.title), { status: answer.status });
@@ -28,23 +29,33 @@ export function leave(why = "") {
   dispatchEvent(new Event("left"));
 }
 
+// Calls `look` every so often, one at a time: what a slow network keeps waiting does not pile up.
+export async function every(ms, look) {
+  for (;;) {
+    if (!document.hidden) await look();
+    await new Promise((resume) => setTimeout(resume, ms));
+  }
+}
+
 // Calls `entered(me)` once somebody is in; what it throws is said on the form.
 export async function access(entered) {
   async function enter() {
+    const kept = await token();
     try {
       const me = await ask("/v1/me");
       await entered(me);
       $("who").textContent = `${me.name}${me.tenant && me.tenant !== "*" ? ` · ${me.tenant}` : ""}`;
+      $("token").value = "";
       $("enter").hidden = true;
       $("leave").hidden = false;
     } catch (error) {
       leave(error.status === 401 ? "This token is not known here." : error.status ? error.message : "The server cannot be reached.");
+      if (!error.status || error.status >= 429) sessionStorage.setItem(KEPT, kept); // it may be good another time
     }
   }
   $("enter").onsubmit = (event) => {
     event.preventDefault();
     sessionStorage.setItem(KEPT, $("token").value.trim());
-    $("token").value = "";
     enter();
   };
   $("leave").onclick = () => leave();

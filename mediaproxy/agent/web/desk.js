@@ -1,11 +1,12 @@
 // The agent's desk: the call on the own line beside the payment bar, for sites without a CRM.
-import { access, ask, token } from "/web/access.js";
+import { access, ask, every, token } from "/web/access.js";
 
 const $ = (id) => document.getElementById(id);
 const MODES = {
   guarded: "keys are masked", armed: "payment: keys are captured", sealed: "closed for safety", passthrough: "keys pass (menu)",
 };
 let line = null;
+$("bar").lang = navigator.language;
 
 function row(name, value) {
   const part = document.createElement("div");
@@ -14,14 +15,13 @@ function row(name, value) {
 }
 
 async function look() {
-  if (line === null || document.hidden) return;
+  if (line === null) return;
   try {
-    const { calls } = await ask("/v1/calls");
-    const mine = calls.filter((call) => !line || call.number === line);
+    const { calls: mine } = await ask(`/v1/calls?${new URLSearchParams({ extension: line, limit: 9 })}`);
     const [call] = mine;
     const time = call && `${Math.floor(call.seconds / 60)}:${String(call.seconds % 60).padStart(2, "0")}`;
     $("call").replaceChildren(
-      row("Line", line || "every"),
+      row("Line", line),
       ...(mine.length > 1 ? [row("Calls", mine.length)] : call ? [row("Call", `${call.direction}, ${call.state}, ${time}`), row("Sound", MODES[call.mode] || call.mode)] : [row("Call", "none")]),
     );
   } catch {
@@ -32,6 +32,7 @@ async function look() {
 access(async (me) => {
   const asked = $("extension").value.trim() || sessionStorage.getItem("flattone-extension") || "";
   if (asked && me.roles.includes("agent") && !me.numbers.includes("*") && !me.numbers.includes(asked)) {
+    sessionStorage.removeItem("flattone-extension");
     throw Object.assign(new Error("This token is not for that extension."), { status: 403 });
   }
   if (!me.roles.includes("agent") && !me.roles.includes("supervisor")) throw Object.assign(new Error("This token is not an agent’s."), { status: 403 });
@@ -45,7 +46,8 @@ access(async (me) => {
 });
 addEventListener("left", () => {
   line = null;
+  sessionStorage.removeItem("flattone-extension");
   $("desk").hidden = true;
   $("bar").token = "";
 });
-setInterval(look, 1000);
+every(1000, look);

@@ -7,6 +7,7 @@ const bar = document.getElementById("bar");
 const allowed = document.querySelector("meta[name=flattone-origins]").content.split(" ").filter(Boolean);
 let parentOrigin = "";
 
+bar.lang = navigator.language; // unless the page around it says which
 for (const [name, value] of new URLSearchParams(location.search)) {
   if (["extension", "call-id", "correlation", "fields", "template", "lang", "theme"].includes(name)) bar.setAttribute(name, value);
   if (name === "dir" && ["rtl", "ltr"].includes(value)) document.documentElement.dir = value;

@@ -9,9 +9,11 @@ const LONGEST_PAUSE = 5000; // ms between tries to reach the server again
 const ENDED = ["token", "failed", "cancelled"];
 const BRANDS = {
   visa: ["Visa", "#1a1f71", "VISA"], mastercard: ["Mastercard", "#eb001b #f79e1b"], maestro: ["Maestro", "#0099df #eb001b"],
-  amex: ["American Express", "#016fd0", "AMEX"], discover: ["Discover", "#4d4d4d", "DISC"], diners: ["Diners Club", "#004a97", "DC"],
-  jcb: ["JCB", "#0b4ea2", "JCB"], unionpay: ["UnionPay", "#00635d", "UP"], mir: ["Mir", "#00703c", "MIR"],
+  amex: ["American Express", "#016fd0", "AMEX"], discover: ["Discover", "#555", "DISC"], diners: ["Diners Club", "#555", "DC"],
+  jcb: ["JCB", "#555", "JCB"], unionpay: ["UnionPay", "#555", "UP"], mir: ["Mir", "#555", "MIR"],
 };
+const TROUBLE = 6000; // ms for which it is said what was wrong with an order
+const ANSWER = 15000; // ms in which a request is answered
 const PROBLEMS = ["no-call", "several-calls", "sealed", "busy", "origin"]; // that the bar has words for
 
 const DARK = "--bg:#1c2128;--fg:#e6edf3;--soft:#a9b4c0;--line:#5c6773;--main:#6cb6ff;--on:#10151b;--good:#6bd58c;--bad:#ff9d94";
@@ -28,16 +30,18 @@ h2{font-size:1em;margin:0;font-weight:650}p{margin:0;overflow-wrap:anywhere}
 #say.good{border-color:var(--good);color:var(--good);font-weight:600}#say.bad{border-color:var(--bad);color:var(--bad);font-weight:600}
 #muted{font-size:.9em;color:var(--bad)}#offline{font-weight:600}
 ol{list-style:none;margin:0;padding:0;display:grid;gap:6px}
-@container(min-width:560px){ol{grid-auto-flow:column;grid-auto-columns:1fr}}
-li{display:grid;grid-template-columns:minmax(0,1fr) auto;gap:2px 8px;align-content:start;align-items:start;padding:8px 10px;border:1px solid var(--line);border-radius:8px;min-height:86px}
+@container(min-width:620px){ol{grid-auto-flow:column;grid-auto-columns:1fr}}
+li{padding:8px 10px;border:1px solid var(--line);border-radius:8px;min-height:90px}
+.head{display:flex;flex-wrap:wrap;gap:2px 8px;justify-content:space-between;min-height:26px}
 li.now{outline:2px solid var(--main);outline-offset:-1px}
-li b{font-weight:600;overflow-wrap:anywhere}
-.dots{grid-column:1/-1;font-size:.72em;letter-spacing:.06em;line-height:2;min-height:2em;overflow-wrap:anywhere}
-.note{grid-column:1/-1;font-size:.9em;color:var(--soft);display:flex;flex-wrap:wrap;gap:2px 8px;align-items:center}
+li b{font-weight:600;overflow-wrap:break-word;hyphens:auto;min-width:0}
+.dots{display:block;font-size:.72em;letter-spacing:.06em;line-height:2;min-height:2em;overflow-wrap:anywhere}
+.note{font-size:.9em;color:var(--soft);display:flex;flex-wrap:wrap;gap:2px 8px;align-items:center}
 .complete .note{color:var(--good)}.invalid .note{color:var(--bad)}svg{flex:none;font-family:sans-serif}
 button{font:inherit;font-weight:600;color:var(--main);background:none;border:1px solid var(--line);border-radius:8px;padding:6px 12px;min-height:36px;cursor:pointer}
 button.main{background:var(--main);border-color:var(--main);color:var(--on)}
-button[aria-disabled=true]{opacity:.55;cursor:default}
+button[aria-disabled=true]{background:none;color:var(--soft);border:1px dashed var(--line);cursor:default}
+:host([show-token]) #say{user-select:text;-webkit-user-select:text}
 li button{padding:0 8px;min-height:26px;font-size:.87em;font-weight:500}
 button:focus-visible,section:focus-visible{outline:3px solid var(--main);outline-offset:2px}
 h2,p,b{unicode-bidi:plaintext;text-align:match-parent;text-align:-webkit-match-parent}
@@ -53,6 +57,11 @@ function make(tag, properties = {}, ...inside) {
   }
   element.append(...inside);
   return element;
+}
+
+// Says it again only when it has changed, or screen readers would repeat it.
+function put(element, text) {
+  if (element.textContent !== text) element.textContent = text;
 }
 
 // A button that can't be used keeps the focus, or the keyboard would be nowhere.
@@ -82,19 +91,23 @@ export class FlattonePayment extends HTMLElement {
   #labels = {};
   #own = null; // texts of the page around it
   #texts = TEXTS.en;
-  #capture = null; // the id of the one that is shown
+  #me = null; // whose token it is
+  #capture = null; // the id of the one that is shown, and of its call
+  #call = null;
   #last = ""; // the id of its last event
   #fields = new Map();
   #state = "loading";
   #said = ["loading"];
+  #trouble = null; // what was wrong with the last order, said for a while
   #speech = "off";
   #sealed = false;
   #offline = false;
   #busy = false;
-  #stop = new AbortController(); // ends whatever runs for the page as it was
+  #told = new Set(); // what the page around it has been told, each once
+  #asked = -POLL; // when for a token
+  #stop = new AbortController(); // ends whatever runs for the line as it was
+  #wake = null;
   #parts = {};
-  #asked = 0; // when for a token, and the timer for the next time
-  #asking = 0;
 
   constructor() {
     super();
@@ -102,17 +115,17 @@ export class FlattonePayment extends HTMLElement {
     sheet.replaceSync(STYLE);
     const root = this.attachShadow({ mode: "open" });
     root.adoptedStyleSheets = [sheet];
-    const button = (name, act, main) => make("button", { type: "button", className: main ? "main" : "", onclick: (event) => event.target.ariaDisabled === "true" || act() });
+    const button = (act, main) => make("button", { type: "button", className: main ? "main" : "", onclick: (event) => event.target.ariaDisabled === "true" || act() });
     const p = (this.#parts = {
       title: make("h2"),
       say: make("p", { id: "say", role: "status", "aria-live": "polite" }),
       offline: make("p", { id: "offline", role: "status", hidden: true }),
       muted: make("p", { id: "muted", role: "status", hidden: true }),
       list: make("ol"),
-      accept: button("accept", () => this.#accept(), true),
-      start: button("start", () => this.start(), true),
-      submit: button("submit", () => this.submit(), true),
-      cancel: button("cancel", () => this.cancel()),
+      accept: button(() => this.#accept(), true),
+      start: button(() => this.start(), true),
+      submit: button(() => this.submit(), true),
+      cancel: button(() => this.cancel()),
     });
     p.box = make("section", { tabIndex: -1 }, p.title, p.say, p.offline, p.muted, p.list, make("div", { className: "acts" }, p.accept, p.start, p.submit, p.cancel));
     root.append(p.box);
@@ -122,8 +135,12 @@ export class FlattonePayment extends HTMLElement {
 
   get token() { return undefined; }
   set token(value) {
+    const before = this.#token;
     this.#token = value;
-    if (this.isConnected) this.#enter();
+    this.#me = null;
+    if (!this.isConnected) return;
+    if (!value || !before || this.#state === "loading" || this.#stop.signal.aborted) this.#enter(!!value && !!before);
+    else this.#wake?.(); // a fresh one for what runs
   }
   set labels(value) {
     this.#labels = value || {};
@@ -136,6 +153,7 @@ export class FlattonePayment extends HTMLElement {
 
   connectedCallback() {
     addEventListener("online", this);
+    document.addEventListener("visibilitychange", this);
     for (const name of ["token", "labels", "texts"]) { // set before this file was there
       if (!Object.hasOwn(this, name)) continue;
       const value = this[name];
@@ -146,8 +164,8 @@ export class FlattonePayment extends HTMLElement {
   }
   disconnectedCallback() {
     removeEventListener("online", this);
-    clearTimeout(this.#asking);
-    this.#stop.abort();
+    document.removeEventListener("visibilitychange", this);
+    this.#halt();
   }
   attributeChangedCallback(name, before, after) {
     if (!this.isConnected || before === after) return;
@@ -155,32 +173,68 @@ export class FlattonePayment extends HTMLElement {
     else this.#enter();
   }
   handleEvent() { this.#wake?.(); }
-  #wake = null;
 
-  // The line: who is here, is there a call, does a capture run
+  // The line, in one loop: what runs on it is asked of the server, and followed while it runs
 
-  async #enter() {
+  #halt() {
     this.#stop.abort();
-    const stop = (this.#stop = new AbortController());
-    clearTimeout(this.#asking);
-    this.#show("loading");
-    if (!this.#token) return this.#signedOut();
-    await this.#until(stop, async () => {
-      const me = await this.#ask("GET", "/v1/me", undefined, stop);
-      if (!me.numbers.includes("*") && me.numbers.length && !["extension", "call-id", "correlation"].some((n) => this.hasAttribute(n))) {
-        this.setAttribute("extension", me.numbers[0]); // enters anew
-        return;
-      }
-      if (!me.notice_accepted) return this.#show("notice");
-      await this.#look(stop);
-    });
+    this.#wake?.();
   }
 
-  async #accept() {
-    await this.#do(async () => {
-      await this.#ask("POST", "/v1/notice");
-      this.#enter(); // which goes on for as long as the bar is there
-    });
+  // keep: it is the same line, with another token.
+  #enter(keep = false) {
+    this.#halt();
+    this.#stop = new AbortController();
+    if (!keep) {
+      this.#clear();
+      this.#show("loading");
+    }
+    if (this.#token) this.#run(this.#stop.signal);
+    else this.#signedOut();
+  }
+
+  #clear() {
+    this.#fields.clear();
+    this.#capture = this.#call = null;
+    this.#speech = "off";
+    this.#sealed = false;
+  }
+
+  async #run(stop) {
+    for (let pause = 500; !stop.aborted;) {
+      try {
+        if (!(await this.#known(stop))) await this.#pause(POLL);
+        else if (await this.#look(stop)) await this.#stream(stop);
+        else await this.#pause(document.hidden ? 5 * POLL : POLL);
+        pause = 500;
+      } catch (error) {
+        if (stop.aborted) return;
+        if (error.status === 401) {
+          this.#signedOut();
+          if (typeof this.#token !== "function") return this.#halt();
+        } else if (error.status && error.status < 500 && error.status !== 404 && error.status !== 429) this.#problem(error.kind);
+        else {
+          this.#offline = true;
+          this.#draw();
+        }
+        await this.#pause(pause);
+        pause = Math.min(2 * pause, LONGEST_PAUSE);
+      }
+    }
+  }
+
+  // Whether there is somebody who has read the notice, and a line.
+  async #known(stop) {
+    this.#me ??= await this.#ask("GET", "/v1/me", stop);
+    const { numbers, notice_accepted } = this.#me;
+    if (!notice_accepted) {
+      if (this.#state !== "notice") this.#show("notice");
+      return false;
+    }
+    if (Object.keys(this.#which).length) return true;
+    if (numbers.length && numbers[0] !== "*") this.setAttribute("extension", numbers[0]); // enters anew
+    else this.#show("no-call");
+    return false;
   }
 
   get #which() {
@@ -190,133 +244,86 @@ export class FlattonePayment extends HTMLElement {
     return {};
   }
 
-  // A capture that was there before this page.
+  // Shows what is there. True while a capture runs.
   async #look(stop) {
-    const query = new URLSearchParams({ ...this.#which, limit: 1 });
-    const { captures: [known] } = await this.#ask("GET", `/v1/captures?${query}`, undefined, stop);
-    const calls = await this.#calls(stop);
-    if (known && (!ENDED.includes(known.state) || calls.some((call) => call.id === known.call))) {
-      this.#take(known, true);
-      if (!ENDED.includes(known.state)) return this.#follow(known.id, stop);
-    } else this.#idle(calls);
-    await this.#watch(stop);
-  }
-
-  async #calls(stop) {
-    const [[name, value]] = [...Object.entries(this.#which), ["", ""]];
-    const { calls } = await this.#ask("GET", "/v1/calls?limit=500", undefined, stop);
-    return calls.filter((call) => call.state === "answered" && (
-      name === "extension" ? call.number === value
-      : name === "correlation" ? call.correlation === value
-      : [call.id, ...call.sip_call_ids].includes(value)));
-  }
-
-  // While no capture runs: is there a call, is it sealed, has its route started a capture.
-  async #watch(stop) {
-    while (!stop.signal.aborted) {
-      await this.#pause(POLL, stop);
-      if (document.hidden || stop.signal.aborted) continue;
-      const calls = await this.#calls(stop);
-      this.#reached();
-      const running = calls.find((call) => call.capture && call.capture !== this.#capture && !ENDED.includes(call.capture_state));
-      if (running) return this.#follow(running.capture, stop, true);
-      this.#idle(calls);
+    const { captures: [newest] } = await this.#ask("GET", `/v1/captures?${new URLSearchParams({ ...this.#which, limit: 1 })}`, stop);
+    const { calls: all } = await this.#ask("GET", `/v1/calls?${new URLSearchParams({ ...this.#which, limit: 9 })}`, stop);
+    if (this.#busy) return false; // an order is on its way, and will tell
+    const calls = all.filter((call) => call.state === "answered");
+    if (newest && (!ENDED.includes(newest.state) || (newest.id !== this.#capture && calls.some((call) => call.id === newest.call)))) {
+      this.#take(newest, true);
+      return !ENDED.includes(newest.state);
     }
+    if (this.#capture && !this.#over && newest?.id !== this.#capture) { // its server does not know it any more
+      this.#go({ id: this.#capture, state: "failed", reason: "fault" }, true);
+    }
+    const sealed = calls.length > 0 && calls.every((call) => call.mode === "sealed");
+    const theirs = !calls.length || calls.some((call) => call.id === this.#call); // or another caller's result would stand
+    if (!this.#over || !theirs || sealed) {
+      this.#clear();
+      this.#sealed = sealed;
+      this.#show(!calls.length ? "no-call" : sealed ? "sealed" : calls.length > 1 ? "several-calls" : "ready");
+    }
+    return false;
   }
 
-  #idle(calls) {
-    this.#sealed = calls.length > 0 && calls.every((call) => call.mode === "sealed");
-    if (ENDED.includes(this.#state) && !this.#sealed) return this.#draw();
-    this.#show(!calls.length ? "no-call" : this.#sealed ? "sealed" : calls.length > 1 ? "several-calls" : "ready");
-  }
+  get #over() { return ENDED.includes(this.#state); }
 
   // Orders
 
-  async start() {
-    await this.#do(async () => {
-      this.#fields.clear();
-      this.#capture = null;
-      this.#show("begin", "loading");
+  #accept() {
+    return this.#do(async (stop) => {
+      this.#me = await this.#ask("POST", "/v1/notice", stop);
+    });
+  }
+
+  start() {
+    return this.#do(async (stop) => {
+      if (!this.#me?.notice_accepted) return;
+      this.#clear();
+      this.#show("loading");
       const body = { call: this.#which };
       if (this.getAttribute("template")) body.template = this.getAttribute("template");
       else if (this.getAttribute("fields")) body.fields = this.getAttribute("fields").split(/[\s,]+/).filter(Boolean);
-      let made;
-      try {
-        made = await this.#ask("POST", "/v1/captures", body);
-      } catch (error) {
-        if (error.kind !== "busy") throw error;
-        this.#enter(); // one runs already
-        return;
-      }
+      const made = await this.#ask("POST", "/v1/captures", stop, body);
       this.#take(made, false);
-      this.#emit("capture-started", { capture: made.id, resumed: false });
-      this.#again((stop) => this.#follow(made.id, stop));
     });
   }
   cancel() { return this.#order("cancel"); }
   submit() { return this.#order("submit"); }
   reset(field) { return this.#order(`fields/${encodeURIComponent(field)}/reset`); }
 
-  async #order(what) {
-    if (this.#capture) await this.#do(() => this.#ask("POST", `/v1/captures/${this.#capture}/${what}`));
+  #order(what) {
+    const id = this.#capture;
+    return id ? this.#do((stop) => this.#ask("POST", `/v1/captures/${id}/${what}`, stop)) : undefined;
   }
 
-  // An order: one at a time.
+  // One order at a time; what became of it is seen by looking.
   async #do(work) {
     if (this.#busy) return;
+    const stop = this.#stop.signal;
     this.#busy = true;
+    this.#trouble = null;
     this.#draw();
     try {
-      await work();
+      await work(stop);
     } catch (error) {
-      this.#refused(error);
+      if (!stop.aborted && !["ended", "not-complete", "submitting", "busy"].includes(error.kind)) this.#problem(error.kind);
     }
     this.#busy = false;
     this.#draw();
-  }
-
-  #refused(error) {
-    if (error.name === "AbortError") return;
-    if (error.status === 401) return this.#signedOut();
-    if (["ended", "not-complete", "submitting"].includes(error.kind)) return; // an event has told, or will
-    if (error.kind === "not-configured") this.#show("failed", "failed", { reason: error.kind });
-    else {
-      if (this.#state === "begin") this.#show("ready");
-      this.#sealed = error.kind === "sealed";
-      this.#problem(error.kind);
-    }
-    if (!this.#capture) this.#again((stop) => this.#watch(stop));
+    this.#wake?.();
   }
 
   #problem(kind) {
-    this.#said = [PROBLEMS.includes(kind) ? kind : "unavailable", {}, "bad"];
+    if (kind === "too-many-requests") kind = "busy";
+    this.#trouble = kind === "not-configured" ? ["failed", { reason: kind }, "bad"] : [PROBLEMS.includes(kind) ? kind : "unavailable", {}, "bad"];
+    clearTimeout(this.#parts.timer);
+    this.#parts.timer = setTimeout(() => {
+      this.#trouble = null;
+      this.#draw();
+    }, TROUBLE);
     this.#draw();
-  }
-
-  #again(work) {
-    this.#stop.abort();
-    const stop = (this.#stop = new AbortController());
-    this.#until(stop, () => work(stop));
-  }
-
-  // Tries `work` until it is done; where the server is not reached, again after a while.
-  async #until(stop, work) {
-    for (let pause = 500; !stop.signal.aborted; pause = Math.min(2 * pause, LONGEST_PAUSE)) {
-      try {
-        await work();
-        return;
-      } catch (error) {
-        if (stop.signal.aborted) return;
-        if (error.status === 401) return this.#signedOut();
-        if (error.status && error.status < 500 && error.status !== 429) {
-          this.#problem(error.kind);
-        } else {
-          this.#offline = true;
-          this.#draw();
-        }
-      }
-      await this.#pause(pause, stop);
-    }
   }
 
   #reached() {
@@ -325,83 +332,74 @@ export class FlattonePayment extends HTMLElement {
     this.#draw();
   }
 
-  #pause(ms, stop) {
+  #pause(ms) {
     return new Promise((resume) => {
-      const timer = setTimeout(done, ms);
-      const self = this;
-      function done() {
+      const timer = setTimeout(resume, ms);
+      this.#wake = () => {
         clearTimeout(timer);
-        self.#wake = null;
+        this.#wake = null;
         resume();
-      }
-      this.#wake = done;
-      stop.signal.addEventListener("abort", done, { once: true });
+      };
     });
   }
 
   // The server
 
-  async #headers() {
-    const token = typeof this.#token === "function" ? await this.#token() : this.#token;
-    return { Authorization: `Bearer ${token}`, "Content-Type": "application/json" };
-  }
-
   get #server() { return (this.getAttribute("server") || HOME).replace(/\/+$/, ""); }
 
-  async #ask(method, path, body, stop) {
-    const signal = AbortSignal.timeout(15000);
-    const options = { method, headers: await this.#headers(), body: body && JSON.stringify(body), signal, cache: "no-store", credentials: "omit" };
-    const answer = await fetch(this.#server + path, options);
-    if (stop?.signal.aborted) throw new DOMException("", "AbortError");
-    const data = await answer.json();
-    if (!answer.ok) throw new Refused(answer.status, data.title);
-    this.#reached();
-    return data;
-  }
-
-  // A capture's events to its end, over as many connections as it takes.
-  async #follow(id, stop, fresh = false) {
-    if (fresh) this.#take(await this.#ask("GET", `/v1/captures/${id}`, undefined, stop), true);
-    this.#capture = id;
-    let pause = 500;
-    while (!stop.signal.aborted && !ENDED.includes(this.#state)) {
-      try {
-        await this.#stream(id, stop, () => (pause = 500));
-      } catch (error) {
-        if (stop.signal.aborted) return;
-        if (error.status === 401) return this.#signedOut();
-        if (error.status === 404) { // nobody knows it any more
-          this.#show("failed", "failed", { reason: "fault" });
-          this.#emit("failed", { capture: id, reason: "fault" });
-          break;
-        }
-        this.#offline = true;
-        this.#draw();
-      }
-      if (ENDED.includes(this.#state)) break;
-      await this.#pause(pause, stop);
-      pause = Math.min(2 * pause, LONGEST_PAUSE);
+  async #fetch(path, signal, options) {
+    let token = this.#token;
+    if (typeof token === "function") {
+      const late = new Promise((_, refuse) => signal.addEventListener("abort", () => refuse(new Error("no token in time")), { once: true }));
+      token = await Promise.race([Promise.resolve().then(token), late]).catch((error) => {
+        console.warn("flattone-payment: the page gave no token:", error);
+        return "";
+      });
     }
-    if (!stop.signal.aborted) await this.#watch(stop);
+    if (!/^[\x21-\x7e]+$/.test(token)) throw new Refused(401, "unauthorized"); // a sign-in page, say
+    const headers = { Authorization: `Bearer ${token}`, "Content-Type": "application/json", ...options.headers };
+    return fetch(this.#server + path, { ...options, headers, signal, cache: "no-store", credentials: "omit" });
   }
 
-  async #stream(id, stop, alive) {
+  // Runs `work` with a signal that also ends with `stop`, or when `again` has not been called for `ms`.
+  async #within(ms, stop, work) {
     const cut = new AbortController();
     const end = () => cut.abort();
-    stop.signal.addEventListener("abort", end, { once: true });
-    let timer = setTimeout(end, SILENT);
+    let timer = setTimeout(end, ms);
+    stop.addEventListener("abort", end);
     try {
-      const headers = { ...(await this.#headers()), "Last-Event-ID": this.#last };
-      const answer = await fetch(`${this.#server}/v1/captures/${id}/events`, { headers, signal: cut.signal, cache: "no-store", credentials: "omit" });
+      return await work(cut.signal, () => {
+        clearTimeout(timer);
+        timer = setTimeout(end, ms);
+      });
+    } finally {
+      clearTimeout(timer);
+      stop.removeEventListener("abort", end);
+    }
+  }
+
+  async #ask(method, path, stop, body) {
+    return this.#within(ANSWER, stop, async (signal) => {
+      const answer = await this.#fetch(path, signal, { method, body: body && JSON.stringify(body) });
+      const data = await answer.json();
+      if (stop.aborted) throw new Error("it is about another line now");
+      if (!answer.ok) throw new Refused(answer.status, data.title);
+      this.#reached();
+      return data;
+    });
+  }
+
+  // The events of the capture that is shown, to the end of the connection.
+  async #stream(stop) {
+    await this.#within(SILENT, stop, async (signal, again) => {
+      const answer = await this.#fetch(`/v1/captures/${this.#capture}/events`, signal, { headers: { "Last-Event-ID": this.#last } });
       if (!answer.ok) throw new Refused(answer.status, "");
       this.#reached();
       const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
       for (let rest = ""; ;) {
         const { value, done } = await reader.read();
-        if (done || stop.signal.aborted) return;
-        clearTimeout(timer);
-        timer = setTimeout(end, SILENT);
-        alive();
+        if (done || stop.aborted) return;
+        again();
         const blocks = (rest + value).split("\n\n");
         rest = blocks.pop();
         for (const block of blocks) {
@@ -412,23 +410,20 @@ export class FlattonePayment extends HTMLElement {
           this.#event(JSON.parse(data));
         }
       }
-    } finally {
-      clearTimeout(timer);
-      stop.signal.removeEventListener("abort", end);
-    }
+    });
   }
 
   // What a capture is, as a whole and by events
 
   #take(capture, resumed) {
-    const announce = resumed && capture.id !== this.#capture;
     this.#capture = capture.id;
+    this.#call = capture.call;
     this.#last = capture.last_event_id;
     this.#speech = capture.speech;
     this.#sealed = capture.mode === "sealed";
     this.#fields.clear();
     for (const field of capture.fields) this.#fields.set(field.name, { ...field, brand: capture.brand, last4: capture.last4 });
-    if (announce) this.#emit("capture-started", { capture: capture.id, resumed });
+    this.#tell("capture-started", { capture: capture.id, resumed });
     this.#go(capture, resumed);
   }
 
@@ -440,7 +435,7 @@ export class FlattonePayment extends HTMLElement {
         const { capture, field, brand, last4 } = event;
         this.#emit("field-complete", { capture, field, brand, last4 });
       }
-      if (!ENDED.includes(this.#state)) this.#guide();
+      if (!this.#over) this.#guide();
       return;
     }
     if (event.speech) this.#speech = event.speech;
@@ -451,14 +446,15 @@ export class FlattonePayment extends HTMLElement {
   #go(now, resumed) {
     this.#state = now.state;
     const { capture = now.id, token, brand, last4, reason } = now;
+    if (!this.#over) return this.#guide();
+    this.#speech = "off";
     if (now.state === "token") {
       this.#said = ["token", { token }, "good"];
-      this.#emit("token", { capture, token, brand, last4, resumed });
-    } else if (now.state === "failed" || now.state === "cancelled") {
+      this.#tell("token", { capture, token, brand, last4, resumed });
+    } else {
       this.#said = [now.state, { reason }, now.state === "failed" ? "bad" : ""];
-      this.#emit("failed", { capture, reason, resumed });
-    } else return this.#guide();
-    this.#speech = "off";
+      this.#tell("failed", { capture, reason, resumed });
+    }
     this.#draw();
   }
 
@@ -476,23 +472,28 @@ export class FlattonePayment extends HTMLElement {
 
   // Without a good token. Whoever answers the event with a bad one is not asked again at once.
   #signedOut() {
-    this.#stop.abort();
     if (this.#token === null) this.#show("loading");
-    else this.#show("signed-out", "signed-out", {}, "bad");
-    clearTimeout(this.#asking);
-    this.#asking = setTimeout(() => this.#emit("token-needed", {}), this.#asked + POLL - Date.now());
-    this.#asked = Math.max(Date.now(), this.#asked + POLL);
+    else {
+      this.#said = ["signed-out", {}, "bad"];
+      if (!this.#capture || this.#over) this.#state = "signed-out";
+      this.#draw();
+    }
+    const now = performance.now();
+    clearTimeout(this.#parts.asking);
+    this.#parts.asking = setTimeout(() => this.isConnected && this.#emit("token-needed", {}), this.#asked + POLL - now);
+    this.#asked = Math.max(now, this.#asked + POLL);
   }
 
-  #show(state, say = state, more = {}, kind = state === "failed" || state === "sealed" ? "bad" : "") {
+  #show(state) {
     this.#state = state;
-    this.#said = [say, more, kind];
-    if (["no-call", "ready", "sealed", "notice", "several-calls"].includes(state)) {
-      this.#fields.clear();
-      this.#capture = null;
-      this.#speech = "off";
-    }
+    this.#said = [state, {}, state === "sealed" ? "bad" : ""];
     this.#draw();
+  }
+
+  #tell(type, detail) {
+    if (this.#told.has(type + detail.capture)) return;
+    this.#told.add(type + detail.capture);
+    this.#emit(type, detail);
   }
 
   #emit(type, detail) {
@@ -517,31 +518,31 @@ export class FlattonePayment extends HTMLElement {
   }
 
   #draw() {
-    const wanted = this.lang || document.documentElement.lang || navigator.language || "en";
-    const lang = [wanted, wanted.split("-")[0], "en"].find((name) => TEXTS[name]);
+    const wanted = (this.lang || document.documentElement.lang || navigator.language || "en").toLowerCase();
+    const lang = [wanted, wanted.split("-")[0], "en"].find((name) => Object.hasOwn(TEXTS, name));
     this.#texts = this.#own || TEXTS[lang];
     const p = this.#parts;
     const focused = this.shadowRoot.activeElement;
     const running = ["keying", "complete", "submitting"].includes(this.#state);
     p.box.lang = this.#own ? wanted : lang;
-    p.title.textContent = this.#text("title");
+    put(p.title, this.#text("title"));
     p.box.setAttribute("aria-label", p.title.textContent);
     p.box.dataset.state = this.#sealed ? "sealed" : this.#state;
-    p.box.setAttribute("aria-busy", String(this.#state === "loading" || this.#state === "begin"));
-    const words = this.#words(this.#said);
-    if (p.say.textContent !== words) p.say.textContent = words; // said again only when it has changed
-    p.say.className = this.#said[2] || "";
-    p.offline.textContent = this.#text("offline");
+    p.box.setAttribute("aria-busy", String(this.#state === "loading"));
+    const said = this.#trouble || this.#said;
+    put(p.say, this.#words(said));
+    p.say.className = said[2] || "";
+    put(p.offline, this.#text("offline"));
     p.offline.hidden = !this.#offline;
-    p.muted.textContent = this.#text("muted");
+    put(p.muted, this.#text("muted"));
     p.muted.hidden = this.#speech === "off" || this.#sealed || !running;
     for (const [name, there] of [
       ["accept", this.#state === "notice"],
-      ["start", ["ready", "no-call", "several-calls", "begin", ...ENDED].includes(this.#state)],
+      ["start", ["ready", "no-call", "several-calls", ...ENDED].includes(this.#state)],
       ["submit", this.#state === "complete"],
       ["cancel", this.#state === "keying" || this.#state === "complete"],
     ]) {
-      p[name].textContent = this.#text(name === "start" && ENDED.includes(this.#state) ? "again" : name);
+      put(p[name], this.#text(name === "start" && this.#over ? "again" : name));
       p[name].hidden = !there;
       off(p[name], this.#busy || (name === "start" && (this.#sealed || !["ready", ...ENDED].includes(this.#state))));
     }
@@ -559,11 +560,12 @@ export class FlattonePayment extends HTMLElement {
       let row = [...list.children].find((known) => known.dataset.field === field.name);
       if (!row) {
         const again = make("button", { type: "button", onclick: () => this.reset(field.name) });
-        row = make("li", {}, make("b"), again, make("span", { className: "dots", "aria-hidden": "true" }), make("span", { className: "note" }));
+        row = make("li", {}, make("div", { className: "head" }, make("b"), again), make("span", { className: "dots", "aria-hidden": "true" }), make("span", { className: "note" }));
         row.dataset.field = field.name;
         list.append(row);
       }
-      const [name, again, dots, note] = row.children;
+      const [head, dots, note] = row.children;
+      const [name, again] = head.children;
       const now = field === next && this.#state === "keying" && !this.#sealed;
       row.className = over ? "" : `${field.state}${now ? " now" : ""}`;
       if (now) row.setAttribute("aria-current", "step");

@@ -1,5 +1,5 @@
 // The supervisor's page: live calls, their modes, what is wrong; a sealed call can be released, passthrough ended.
-import { access, ask } from "/web/access.js";
+import { access, ask, every } from "/web/access.js";
 
 const $ = (id) => document.getElementById(id);
 const EVERY = 2000; // ms
@@ -10,6 +10,7 @@ const ALARMS = {
   "receipt-not-delivered": "A receipt was not delivered", "process-restarted": "A process was restarted", "process-missing": "A process is not ready",
   "worker-near-its-limit": "A media worker is near its limit",
 };
+const MODES = { guarded: "masked", armed: "payment", sealed: "sealed", passthrough: "keys pass" };
 const ACTIONS = { sealed: ["release", "Release"], passthrough: ["guard", "End passthrough"] };
 let here = false, alarmed = true;
 
@@ -19,17 +20,17 @@ function time(seconds) {
   return `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
 }
 
-function show(call) {
-  let row = document.querySelector(`tr[data-call="${call.id}"]`);
+function show(call, place) {
+  let row = [...$("calls").children].find((known) => known.dataset.call === call.id);
   if (!row) {
     row = document.createElement("tr");
     row.dataset.call = call.id;
     for (let i = 0; i < 7; i++) row.append(cell(""));
-    $("calls").append(row);
   }
-  const texts = [call.number, call.route, call.direction, call.state === "answered" ? time(call.seconds) : call.state, call.mode, call.capture ? call.capture_state || "running" : ""];
-  texts.forEach((text, i) => { row.children[i].textContent = text; });
-  row.children[4].className = call.mode === "sealed" ? "bad" : call.mode === "armed" ? "good" : "";
+  if ($("calls").children[place] !== row) $("calls").insertBefore(row, $("calls").children[place] || null); // keeps the focus
+  const texts = [call.number, MODES[call.mode] || call.mode, null, call.capture ? call.capture_state || "running" : "", call.state === "answered" ? time(call.seconds) : call.state, call.direction, call.route];
+  texts.forEach((text, i) => { if (text !== null) row.children[i].textContent = text; });
+  row.children[1].className = call.mode === "sealed" ? "bad" : call.mode === "armed" ? "good" : "";
   const [action, words] = ACTIONS[call.mode] || [];
   let button = row.querySelector("button");
   if (button && button.dataset.action !== action) button = button.remove();
@@ -37,13 +38,13 @@ function show(call) {
     button = Object.assign(document.createElement("button"), { type: "button", textContent: words });
     button.dataset.action = action;
     button.setAttribute("aria-label", `${words}: ${call.number}`);
-    button.onclick = () => ask(`/v1/calls/${call.id}/${action}`, "POST").then(look).catch((error) => { $("status").textContent = error.message; });
-    row.lastChild.append(button);
+    button.onclick = () => ask(`/v1/calls/${encodeURIComponent(call.id)}/${action}`, "POST").then(look).catch((error) => { $("status").textContent = error.message; });
+    row.children[2].append(button);
   }
 }
 
 async function look() {
-  if (!here || document.hidden) return;
+  if (!here) return;
   try {
     const calls = [];
     for (let after = ""; after !== null;) {
@@ -95,4 +96,4 @@ addEventListener("left", () => {
   $("live").hidden = true;
   $("calls").replaceChildren();
 });
-setInterval(look, EVERY);
+every(EVERY, look);
