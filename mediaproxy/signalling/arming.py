@@ -73,9 +73,8 @@ class Arming:
             self._vault.send(m.Act(record.capture, "armed"))
         if record.mode == "passthrough" != message.mode:
             self._passthrough_ended(record, message.reason or message.mode)
-        if message.mode == "sealed" != record.mode:
-            happened = m.Happened("sealed", record.call, record.route.name, reason=message.reason or "vault")
-            self._order(self._agent, happened)
+        if message.mode == "sealed" != record.mode and message.reason:
+            self._sealed(record, message.reason)
         record.mode = message.mode
         if record.story.modes[-1] != message.mode:
             record.story.modes.append(message.mode)
@@ -169,6 +168,10 @@ class Arming:
         """Nothing of the caller is heard until somebody has looked."""
         self._order(record.worker, m.SetMode(record.call, "sealed", record.capture))
         log.get().error("leg-sealed", call=record.call, reason=reason)
+        self._sealed(record, reason)
+
+    def _sealed(self, record: Record, reason: str) -> None:
+        self._order(self._agent, m.Happened("sealed", record.call, record.route.name, reason=reason))
 
     def vault_restarted(self) -> None:
         """It has forgotten its captures."""
@@ -183,8 +186,7 @@ class Arming:
             assert record.ports is not None
             secret = record.mode in ("armed", "sealed")
             if secret and record.mode != "sealed":
-                happened = m.Happened("sealed", record.call, record.route.name, reason="media-restarted")
-                self._order(self._agent, happened)
+                self._sealed(record, "media-restarted")
             record.mode = "sealed" if secret else "guarded"
             if record.capture:
                 self._vault.send(m.Act(record.capture, "interrupted"))

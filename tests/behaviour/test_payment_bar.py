@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import time
+import urllib.request
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 from mediaproxy.demo import certificates
+from mediaproxy.demo.phone import Phone
 from mediaproxy.demo.site import EXTENSION, Site, free_port
 from tests.fixtures import browser, live, sipp
 from tests.fixtures.browser import Window
@@ -504,3 +506,196 @@ def test_an_agent_signs_in_at_the_identity_provider_and_the_token_is_renewed(tmp
 
     with Issuer(certificates.make(tmp_path / "idp")) as idp:
         run(scenario(idp))
+
+
+def test_a_new_caller_never_sees_the_last_ones_result(tmp_path: Path) -> None:
+    """The result stands after the caller has hung up, and goes with the next call."""
+
+    async def scenario() -> None:
+        async with live.call(tmp_path) as up, browser.opened() as window:
+            await ready(window, up.site.api, up.site.agent_token)
+            await window.press("Take payment")
+            await window.until("bar.state === 'keying'")
+            up.key(CARD + EXPIRY + CVV)
+            await window.until("bar.state === 'token'")
+            up.caller.hang_up()
+            await asyncio.wait_for(up.desk.ended.wait(), 5)
+            await up.modes()
+            await asyncio.sleep(2.5)
+            assert (await window.bar())["state"] == "token"
+            ports = up.caller.sip_port, up.desk.sip_port
+            up.caller.close()
+            up.desk.close()
+            await asyncio.sleep(0.1)
+            caller, agent = Phone("caller"), Phone(EXTENSION, answers=True)
+            await caller.open(ports[0])
+            await agent.open(ports[1])
+            try:
+                caller.call(EXTENSION, up.site.trunk)
+                await asyncio.wait_for(caller.established.wait(), 5)
+                bar = await window.until("bar.state === 'ready'")
+                assert bar["fields"] == {}
+                assert "tok_" not in str(bar)
+            finally:
+                caller.close()
+                agent.close()
+
+    run(scenario())
+
+
+def test_captures_of_others_on_the_line_are_shown_and_told_once(tmp_path: Path) -> None:
+    """Started by the CRM's server, or another tab: the bar follows; one that begins and ends between two looks is told too."""
+
+    async def scenario() -> None:
+        async with live.call(tmp_path) as up, browser.opened() as window:
+            await ready(window, up.site.api, up.site.agent_token)
+            await window.page.evaluate(
+                "window.heard = []; for (const t of ['capture-started', 'token', 'failed', 'field-complete'])"
+                " document.addEventListener(t, (e) => heard.push([t, e.detail.capture, e.detail.field ?? null, e.detail.resumed ?? null]))"
+            )
+            first = await up.start()
+            await window.until("bar.state === 'keying'")
+            up.key(CARD + EXPIRY + CVV)
+            await window.until("bar.state === 'token'")
+            await up.modes("guarded")
+            second = await up.start(fields=["cvv"])
+            await up.api("POST", f"/v1/captures/{second}/cancel")
+            await up.ended(second)
+            await window.until("bar.state === 'cancelled'")
+            await asyncio.sleep(4.5)  # two more looks
+            assert await window.page.evaluate("heard") == [
+                ["capture-started", first, None, True],
+                *(["field-complete", first, field, None] for field in ("pan", "expiry", "cvv")),
+                ["token", first, None, False],
+                ["capture-started", second, None, True],
+                ["failed", second, None, True],
+            ]
+
+    run(scenario())
+
+
+def test_a_change_of_line_in_the_middle_of_an_order_mixes_nothing_up(tmp_path: Path) -> None:
+    """A screen pop while the start is on its way, the bar taken out of the page, and put back."""
+
+    async def scenario() -> None:
+        async with live.call(tmp_path) as up, browser.opened() as window, Wire(up.site.api) as wire:
+            await ready(window, wire.port, up.site.token)
+            bar = window.page.locator("flattone-payment")
+            wire.hold()
+            await window.press("Take payment")
+            await asyncio.sleep(0.3)
+            await bar.evaluate("(bar) => bar.setAttribute('extension', '205')")
+            await asyncio.sleep(0.3)
+            wire.mend()
+            shown = await window.until("bar.state === 'no-call'")
+            assert shown["fields"] == {}
+            await asyncio.sleep(2.5)
+            assert (await window.bar())["state"] == "no-call"
+            await bar.evaluate("(bar) => { bar.setAttribute('extension', '204'); }")
+            await window.until("bar.state === 'keying'")  # what was started is there
+            await bar.evaluate(
+                "(bar) => { const parent = bar.parentNode; bar.remove(); setTimeout(() => parent.append(bar), 300); }"
+            )
+            await window.until("bar && bar.state === 'keying'")
+            up.key(CARD[:4])
+            await up.silent()
+            await bar.evaluate("(bar, token) => { bar.token = token; }", up.site.token)
+            await window.until("bar.fields.pan.dots === 4")
+
+    run(scenario())
+
+
+def test_tokens_by_a_function_are_asked_for_again_until_they_are_good(tmp_path: Path) -> None:
+    """One that rejects, one that gives a sign-in page, one that is stale, one that never comes; then a good one."""
+
+    async def scenario() -> None:
+        async with live.call(tmp_path) as up, browser.opened() as window:
+            await ready(window, up.site.api, up.site.agent_token)
+            await window.page.evaluate(
+                """(good) => {
+                  const answers = [() => Promise.reject(new Error("down")), () => "<html>sign in</html>", () => "stale"];
+                  window.asked = 0;
+                  document.querySelector("flattone-payment").token = () => { asked++; return (answers.shift() || (() => good))(); };
+                }""",
+                up.site.agent_token,
+            )
+            await window.until("bar.state === 'signed-out'")
+            await window.until("bar.state === 'ready'", 20)
+            assert await window.page.evaluate("asked") > 3
+            await window.press("Take payment")
+            await window.until("bar.state === 'keying'")
+
+    run(scenario())
+
+
+def test_a_notice_that_cannot_be_written_down_is_not_passed(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with live.call(tmp_path) as up, browser.opened() as window:
+            await sign_in(window, up.site.api, up.site.agent_token)
+            await window.until("bar.state === 'notice'")
+            path = up.site.audit / "audit.jsonl"
+            path.rename(up.site.audit / "away")
+            path.mkdir()
+            await window.press("I understand")
+            await window.until("bar.say.startsWith('The payment service does not answer')")
+            await window.page.evaluate("document.querySelector('flattone-payment').start()")
+            await asyncio.sleep(2.5)
+            bar = await window.bar()
+            assert (bar["state"], bar["buttons"]) == ("notice", ["I understand"])
+            assert (await up.api("GET", "/v1/calls"))[1]["calls"][0]["capture"] is None
+            path.rmdir()
+            await window.press("I understand")
+            await window.until("bar.state === 'ready'")
+
+    run(scenario())
+
+
+def test_a_dead_network_is_noticed_though_nothing_breaks(tmp_path: Path) -> None:
+    """The connection stands and nothing passes: after 35 s of silence (here 3) the bar makes a new one."""
+
+    async def scenario() -> None:
+        async with live.call(tmp_path) as up, browser.opened() as window, Wire(up.site.api) as wire:
+            source = await asyncio.to_thread(_component, up.site.api)
+            assert "SILENT = 35000" in source
+
+            async def quicker(route: Any) -> None:
+                await route.fulfill(
+                    body=source.replace("SILENT = 35000", "SILENT = 3000"), content_type="text/javascript"
+                )
+
+            await window.page.route("**/flattone-payment.js", quicker)
+            await ready(window, wire.port, up.site.agent_token)
+            await window.press("Take payment")
+            await window.until("bar.state === 'keying'")
+            up.key(CARD[:2])
+            await up.silent()
+            await window.until("bar.fields.pan.dots === 2")
+            wire.lose()
+            up.key(CARD[2:6])
+            await up.silent()
+            await window.until("bar.fields.pan.dots === 6", 15)
+
+    run(scenario())
+
+
+def _component(port: int) -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/flattone-payment.js") as answer:
+        return str(answer.read().decode())
+
+
+def test_another_language_by_texts_and_right_to_left(tmp_path: Path) -> None:
+    arabic = {"start": "بدء الدفع", "ready": "تم توصيل المكالمة. يمكن بدء الدفع.", "title": "الدفع بلوحة مفاتيح الهاتف"}
+
+    async def scenario() -> None:
+        async with live.call(tmp_path) as up, browser.opened() as window:
+            await ready(window, up.site.api, up.site.agent_token)
+            await window.page.evaluate(
+                "(texts) => { document.documentElement.dir = 'rtl'; const bar = document.querySelector('flattone-payment');"
+                " bar.lang = 'ar'; bar.texts = texts; }",
+                arabic,
+            )
+            bar = await window.until("bar.say === v.say", say=arabic["ready"])
+            assert bar["buttons"] == [arabic["start"]]
+            await looked_at(window, "32-arabic")
+
+    run(scenario())
