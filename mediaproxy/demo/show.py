@@ -54,7 +54,9 @@ async def _demo(out: Path, scratch: Path, keep: bool, began: float) -> None:
     await desk.open()
     line = Line(began)
     line.say("flattone", "starting: token server (HTTPS), supervisor, signalling, media, vault, agent API, recorder")
-    site = await asyncio.to_thread(Site(scratch, out, caller.sip_port, desk.sip_port).__enter__)
+    site = await asyncio.to_thread(
+        Site(scratch, out, caller.sip_port, desk.sip_port, settings={"api": f'origins = ["{CRM}"]'}).__enter__
+    )
     try:
         line.say("flattone", f"ready: SIP trunk side :{site.trunk[1]}, agent side :{site.agent[1]}, API :{site.api}")
         audio, relay = await _call(site, caller, desk, line, "in-band tones", inband=True)
@@ -74,25 +76,76 @@ async def _demo(out: Path, scratch: Path, keep: bool, began: float) -> None:
             raise Failed("a process ended during the demo")
         print(f"\nall of it in {time.monotonic() - began:.0f} s")
         if keep:
-            answering = Phone(EXTENSION, answers=True)
-            await answering.open(desk.sip_port)
-            print(
-                f"\nagent page   http://127.0.0.1:{site.api}/agent   token {site.agent_token}   extension {EXTENSION}"
-            )
-            print(f"supervisor   http://127.0.0.1:{site.api}/live    token {site.token}")
-            print(
-                f"to call it   sip:{EXTENSION}@127.0.0.1:{site.trunk[1]} over UDP, from any phone on 127.0.0.1 (PCMU)"
-            )
-            print("the agent's phone answers by itself; Ctrl-C ends")
-            stop = asyncio.Event()
-            for number in (signal.SIGINT, signal.SIGTERM):
-                asyncio.get_running_loop().add_signal_handler(number, stop.set)
-            await stop.wait()
+            await _stay(site, caller.sip_port, desk.sip_port)
     finally:
         code = await asyncio.to_thread(site.stop)
         shutil.copy(site.log, out / "flattone.log")
     if code:
         raise Failed(f"flattone ended with exit code {code}; see {out / 'flattone.log'}")
+
+
+CRM = "http://127.0.0.1:8000"
+"""Where a page of one's own may hold the payment bar: `python -m http.server 8000` beside it."""
+
+
+async def _stay(site: Site, caller_port: int, agent_port: int) -> None:
+    """Leave it running, with a phone that answers, and a caller whenever somebody presses Enter."""
+    answering = Phone(EXTENSION, answers=True)
+    await answering.open(agent_port)
+    print(f"\nagent page    http://127.0.0.1:{site.api}/agent   token {site.agent_token}   extension {EXTENSION}")
+    print(f"supervisor    http://127.0.0.1:{site.api}/live    token {site.token}")
+    print(f"auditor       GET /v1/audit, token {site.auditor_token}; flattone verify {site.audit}")
+    print(f"your own page {CRM} may hold the payment bar (docs/embedding.md)")
+    print(f"configuration {site.config}")
+    print(f"to call it    sip:{EXTENSION}@127.0.0.1:{site.trunk[1]} over UDP, from any phone on 127.0.0.1 (PCMU);")
+    print("              or press Enter: somebody calls, keys a test card once you take a payment, and hangs up")
+    print("the agent's phone answers by itself; Ctrl-C ends", flush=True)
+    loop, stop, wanted = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    if sys.stdin.isatty():
+
+        def pressed() -> None:
+            sys.stdin.readline()
+            wanted.set()
+
+        loop.add_reader(sys.stdin, pressed)
+    callers = asyncio.create_task(_callers(site, caller_port, wanted))
+    await stop.wait()
+    callers.cancel()
+    answering.close()
+
+
+async def _callers(site: Site, port: int, wanted: asyncio.Event) -> None:
+    """One caller after another."""
+    while True:
+        await wanted.wait()
+        phone = Phone("caller")
+        await phone.open(port)
+        try:
+            phone.call(EXTENSION, site.trunk)
+            await asyncio.wait_for(phone.established.wait(), 5)
+            print("a caller is on the line", flush=True)
+            for _ in range(1200):
+                _, body = await asyncio.to_thread(site.request, "GET", f"/v1/calls?extension={EXTENSION}")
+                if phone.ended.is_set() or any(call["capture"] for call in body["calls"]):
+                    break
+                await asyncio.sleep(0.5)
+            await asyncio.sleep(2)
+            for keys in (CARD, f"12{(time.gmtime().tm_year + 2) % 100:02d}", "737"):
+                phone.key_events(keys)
+                while not phone.media.idle and not phone.ended.is_set():
+                    await asyncio.sleep(0.1)
+                await asyncio.sleep(1.5)
+            await asyncio.sleep(8)
+            phone.hang_up()
+            print("the caller has hung up; Enter for another", flush=True)
+            await asyncio.sleep(1)
+        except TimeoutError:
+            print("the call was not answered", flush=True)
+        finally:
+            phone.close()
+            wanted.clear()
 
 
 class Line:

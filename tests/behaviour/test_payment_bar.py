@@ -367,28 +367,33 @@ async def crm_page(
             yield up, window, crm, window.page.frame_locator("#pay")
 
 
-@pytest.mark.parametrize("lang", WORDS)
-def test_the_bar_in_a_crms_frame_speaks_the_agents_language_and_tells_the_crm(tmp_path: Path, lang: str) -> None:
-    start, ask, again = WORDS[lang]
-
+def test_the_bar_in_a_crms_frame_speaks_the_agents_language_and_tells_the_crm(tmp_path: Path) -> None:
     async def scenario() -> None:
-        query = f"extension={EXTENSION}&lang={lang}" + ("&dir=rtl" if lang == "en" else "")
-        async with crm_page(tmp_path, query) as (up, window, _, frame):
-            accept = frame.locator(".acts button:visible")
-            await accept.wait_for()
-            await accept.click()
-            await frame.get_by_role("button", name=start).click()
-            await frame.get_by_text(ask).wait_for()
-            up.key(CARD[:5])
-            await up.silent()
-            await frame.get_by_role("button", name=again).wait_for()
-            await window.shot(f"30-crm-{lang}{'-rtl' if lang == 'en' else ''}")
-            height = await window.page.evaluate("document.getElementById('pay').height")
-            inner = await frame.locator("flattone-payment").evaluate("e => e.getBoundingClientRect().height")
-            assert 0 <= int(height) - inner < 2
-            up.key(CARD[5:] + EXPIRY + CVV)
-            result = window.page.locator("#result")
-            await result.get_by_text("Card on file: tok_").wait_for()
+        async with crm_page(tmp_path) as (up, window, crm, frame):
+            await frame.locator(".acts button:visible").click()  # the notice, once
+            for lang, (start, ask, again) in WORDS.items():
+                query = f"extension={EXTENSION}&lang={lang}" + ("&dir=rtl" if lang == "en" else "")
+                crm.pages = embedding(up.site, up.site.agent_token, query)
+                await window.page.goto(crm.origin)
+                await frame.locator(".acts button:visible").wait_for()
+                if lang == "en":
+                    await frame.get_by_role("button", name=start).wait_for()
+                await frame.locator(".acts button:visible").click()
+                await frame.get_by_text(ask).wait_for()
+                up.key(CARD[:5])
+                await up.silent()
+                await frame.get_by_role("button", name=again).wait_for()
+                await window.shot(f"30-crm-{lang}{'-rtl' if lang == 'en' else ''}")
+                height = await window.page.evaluate("document.getElementById('pay').height")
+                inner = await frame.locator("flattone-payment").evaluate("e => e.getBoundingClientRect().height")
+                assert 0 <= int(height) - inner < 2
+                up.key(CARD[5:] + EXPIRY + CVV)
+                result = window.page.locator("#result")
+                await result.get_by_text("Card on file: tok_").wait_for()
+                await up.modes("guarded")
+                await window.page.reload()
+                await frame.get_by_text("tok_").or_(frame.locator("section[data-state=token]")).first.wait_for()
+                assert await result.text_content() == ""  # the CRM was told before
 
     run(scenario())
 
@@ -403,11 +408,13 @@ def test_a_frame_listens_to_its_own_parent_only_and_stands_on_known_sites_only(t
                 "say('start'); say('token'); parent.postMessage('sent', '*');</script>"
             )
             with Crm({"/": ("text/html", attack)}) as evil:
-                await window.page.evaluate(
-                    "url => new Promise((done) => { addEventListener('message', (e) => e.data === 'sent' && done());"
-                    " const f = document.createElement('iframe'); f.src = url; document.body.append(f); })",
-                    evil.origin,
-                )
+                crm.pages["/attack"] = ("text/html", attack)  # of a known site, but not the parent
+                for url in (evil.origin, f"{crm.origin}/attack"):
+                    await window.page.evaluate(
+                        "url => new Promise((done) => { addEventListener('message', (e) => e.data === 'sent' && done());"
+                        " const f = document.createElement('iframe'); f.src = url; document.body.append(f); })",
+                        url,
+                    )
                 await asyncio.sleep(1)
                 assert await frame.get_by_role("button", name="Take payment").count() == 1
                 (call,) = (await up.api("GET", "/v1/calls"))[1]["calls"]
