@@ -80,7 +80,7 @@ class _File:
         size = os.fstat(self._fd).st_size
         tail = os.pread(self._fd, _TAIL, max(size - _TAIL, 0))
         whole = size - len(tail) + tail.rfind(b"\n") + 1
-        if whole != size:
+        if whole != size and (b"\n" in tail or len(tail) == size):  # what is longer than any line is something else
             os.ftruncate(self._fd, whole)
         return whole != size
 

@@ -706,3 +706,38 @@ def test_another_language_by_texts_and_right_to_left(tmp_path: Path) -> None:
             await looked_at(window, "32-arabic")
 
     run(scenario())
+
+
+def test_what_was_asked_before_an_order_is_not_believed_after_it(tmp_path: Path) -> None:
+    """The start is pressed, and done, between the two questions of a look at the line, whose second is slow to come."""
+
+    async def scenario() -> None:
+        async with live.call(tmp_path) as up, browser.opened() as window:
+            await ready(window, up.site.api, up.site.agent_token)
+            await window.page.evaluate(
+                "window.heard = []; for (const t of ['capture-started', 'failed'])"
+                " document.addEventListener(t, (e) => heard.push([t, e.detail.resumed]))"
+            )
+            asked = asyncio.Event()
+
+            async def slow(route: Any) -> None:
+                if "/v1/captures" in route.request.url:
+                    asked.set()  # the page around the bar asks for calls too, but only the bar for captures
+                else:
+                    await asyncio.sleep(1.2)
+                await route.continue_()
+
+            await window.page.route(re.compile(r"/v1/(calls|captures)\?"), slow)
+            await asyncio.wait_for(asked.wait(), 5)
+            await asyncio.sleep(0.2)
+            await window.page.locator(".acts button.main:visible").click()
+            await window.until("bar.state === 'keying'", 1)
+            up.key(CARD[:3])
+            await up.silent()
+            await window.until("bar.fields.pan.dots === 3", 5)
+            await asyncio.sleep(1)
+            assert (await window.bar())["state"] == "keying"
+            assert await window.page.evaluate("heard") == [["capture-started", False]]
+            await window.page.unroute_all(behavior="wait")
+
+    run(scenario())

@@ -103,6 +103,7 @@ export class FlattonePayment extends HTMLElement {
   #sealed = false;
   #offline = false;
   #busy = false;
+  #orders = 0;
   #told = new Set(); // what the page around it has been told, each once
   #asked = -POLL; // when for a token
   #stop = new AbortController(); // ends whatever runs for the line as it was
@@ -204,8 +205,10 @@ export class FlattonePayment extends HTMLElement {
     for (let pause = 500; !stop.aborted;) {
       try {
         if (!(await this.#known(stop))) await this.#pause(POLL);
-        else if (await this.#look(stop)) await this.#stream(stop);
-        else await this.#pause(document.hidden ? 5 * POLL : POLL);
+        else if (await this.#look(stop)) {
+          await this.#stream(stop);
+          if (!this.#over) await this.#pause(pause);
+        } else await this.#pause(document.hidden ? 5 * POLL : POLL);
         pause = 500;
       } catch (error) {
         if (stop.aborted) return;
@@ -246,9 +249,10 @@ export class FlattonePayment extends HTMLElement {
 
   // Shows what is there. True while a capture runs.
   async #look(stop) {
+    const orders = this.#orders;
     const { captures: [newest] } = await this.#ask("GET", `/v1/captures?${new URLSearchParams({ ...this.#which, limit: 1 })}`, stop);
     const { calls: all } = await this.#ask("GET", `/v1/calls?${new URLSearchParams({ ...this.#which, limit: 9 })}`, stop);
-    if (this.#busy) return false; // an order is on its way, and will tell
+    if (orders !== this.#orders || this.#busy) return this.#busy ? false : this.#look(stop); // it was before an order
     const calls = all.filter((call) => call.state === "answered");
     if (newest && (!ENDED.includes(newest.state) || (newest.id !== this.#capture && calls.some((call) => call.id === newest.call)))) {
       this.#take(newest, true);
@@ -303,12 +307,13 @@ export class FlattonePayment extends HTMLElement {
     if (this.#busy) return;
     const stop = this.#stop.signal;
     this.#busy = true;
+    this.#orders++;
     this.#trouble = null;
     this.#draw();
     try {
       await work(stop);
     } catch (error) {
-      if (!stop.aborted && !["ended", "not-complete", "submitting", "busy"].includes(error.kind)) this.#problem(error.kind);
+      if (!stop.aborted && error.status !== 401 && !["ended", "not-complete", "submitting", "busy"].includes(error.kind)) this.#problem(error.kind);
     }
     this.#busy = false;
     this.#draw();
