@@ -183,7 +183,7 @@ class Api:
         asked = page(request, r"[0-9a-f]{28}")
         found = sorted(
             (
-                (f"{int(view.began * 1000):012x}{view.id}", view)
+                (f"{int(view.began * 1e6):012x}{view.id}", view)
                 for view in self._desk.captures.values()
                 if who.may_act(self._desk.tenant(view.route), view.number)
                 and named.fits_capture(view, self._desk.calls)

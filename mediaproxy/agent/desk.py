@@ -37,7 +37,7 @@ class View:
     number: str
     correlation: str = ""
     route: str = ""
-    began: float = field(default_factory=time.time)
+    began: float = field(default_factory=time.monotonic)
     state: m.CaptureState | None = None
     events: list[dict[str, Any]] = field(default_factory=list)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -196,7 +196,7 @@ class Desk:
         before = view.state
         if before is not None and view.ended:
             return
-        view.state = state
+        view.state, view.began = state, state.began or view.began
         known = {f.name: f for f in before.fields} if before is not None else {}
         for f in state.fields:
             if known.get(f.name) != f:

@@ -272,6 +272,8 @@ class CaptureState(Message, frozen=True):
     call: str = ""
     number: str = ""
     correlation: str = ""
+    began: float = 0.0
+    """When, on the machine's monotonic clock."""
 
 
 class Cue(Message, frozen=True):

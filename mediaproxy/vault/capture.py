@@ -69,6 +69,7 @@ class Capture:
     """Whether the gateway has been asked."""
     automatic: bool = False
     """Whether the last key submitted it: the moment of the gateway's answer would tell when that was."""
+    began: float = 0.0
     owner: tuple[str, str, str] = ("", "", "")
     """Call, extension and correlation, kept for an agent process that has been restarted."""
     turn: int = 0
@@ -86,6 +87,7 @@ class Capture:
     ) -> Capture:
         """A capture that waits for its first key."""
         made = cls(number, route, gateway, [Field(kind) for kind in kinds], rules, now + rules.total_seconds, 0.0)
+        made.began = now
         made._ask(now)
         return made
 
@@ -324,6 +326,7 @@ class Capture:
             speech,
             self.route.name,
             *self.owner,
+            self.began,
         )
 
 

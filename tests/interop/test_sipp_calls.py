@@ -99,7 +99,7 @@ def test_a_keyed_card_becomes_a_token_and_the_agent_side_gets_nothing(
         )
         assert last["last4"] == card[-4:]
         time.sleep(0.3)
-        assert site.request("GET", "/v1/calls")[1] == {"calls": []}
+        assert site.request("GET", "/v1/calls")[1] == {"calls": [], "next": None}
         log = site.log.read_text()
         assert site.stop() == 0
     assert '"level":"error"' not in log.replace(" ", "")
