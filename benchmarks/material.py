@@ -179,6 +179,11 @@ def _pyav(audio: Audio, encoder: str, decoder: str, rate: int, bits: int) -> Aud
     return _aligned((resample_poly(coded, 1, up) if up > 1 else coded), audio)
 
 
+def mp3(audio: Audio) -> Audio:
+    """Through MP3 at 32 kbit/s, 8 kHz."""
+    return _pyav(audio, "libmp3lame", "mp3float", 8000, 32000)
+
+
 LINES: dict[str, Callable[[Audio], Audio]] = {
     "GSM-FR": gsm,
     "AMR 4.75": partial(_pyav, encoder="libopencore_amrnb", decoder="amrnb", rate=8000, bits=4750),

@@ -56,23 +56,32 @@ def _parser() -> argparse.ArgumentParser:
     mask.add_argument("--burst", type=float, default=1.0, metavar="PACKETS", help="mean length of a loss")
     mask.add_argument("--seed", type=int, default=0)
 
-    scan = commands.add_parser(
+    _scan_options(commands.add_parser(
         "scan", help="look for keys and residues of keys in recordings",
-        description="Exit code 0: all clean. 1: something found. 2: something unreadable.",
-    )  # fmt: skip
-    scan.add_argument("paths", nargs="+", metavar="PATH", help="WAV files or folders")
-    scan.add_argument("--report", metavar="DIR", help="write report.json there")
-    scan.add_argument("--json", action="store_true", help="print JSON instead of text")
+        description="Looks through WAV, MP3, Opus, AAC, FLAC, GSM and packet captures, by content, for whole keys, "
+        "residues of keys and telephone-events. Tells where and how strong, never which. Exit code 0: all clean. 1: "
+        "something found. 2: something unreadable, or wrong use.",
+    ))  # fmt: skip
 
     verify = commands.add_parser(
-        "verify", help="check recordings against their manifests, and audit logs",
-        description="Exit code 0: all as it was written. 1: something altered or missing. 2: something unreadable.",
+        "verify", help="check recordings, audit logs and scan reports against what was written",
+        description="Checks recordings with their manifests and journal, audit logs, and reports of scans. "
+        "Exit code 0: all as it was written. 1: something altered or missing. 2: something unreadable.",
     )  # fmt: skip
-    verify.add_argument("paths", nargs="+", metavar="PATH", help="manifests, WAV files, audit logs or folders")
+    verify.add_argument(
+        "paths", nargs="+", metavar="PATH", help="recordings, manifests, audit logs, reports, or folders of them"
+    )
     verify.add_argument(
         "--anchors", action="append", default=[], metavar="FILE",
-        help="a log of syslog's that has kept the ends of audit logs",
+        help="a log of syslog's that has kept the ends of audit logs and journals",
     )  # fmt: skip
+    verify.add_argument(
+        "--key",
+        default="",
+        metavar="FILE",
+        help="PEM file of the public key that manifests and reports must be signed with",
+    )
+    verify.add_argument("--files", action="store_true", help="of reports: check also the files that were scanned")
 
     trace = commands.add_parser(
         "trace", help="watch a call's SIP messages as they pass",
@@ -94,6 +103,63 @@ def _parser() -> argparse.ArgumentParser:
 
     commands.add_parser("version", help="print the version")
     return parser
+
+
+def _scan_options(scan: argparse.ArgumentParser) -> None:
+    scan.add_argument(
+        "paths", nargs="+", metavar="PATH", help='files, folders, globs, or URLs of fsspec like "s3://bucket/2026/**"'
+    )
+    scan.add_argument("--workers", type=_count, default=0, metavar="N", help="processes; default: one a core")
+    scan.add_argument(
+        "--state", default="", metavar="FILE", help="keeps what was done; named again, goes on from there"
+    )
+    scan.add_argument("--json", action="store_true", help="print JSON instead of text")
+    scan.add_argument("--quiet", action="store_true", help="no progress bar, no lines of clean files")
+    scan.add_argument(
+        "--no-plant", action="store_true", help="do not measure detection by planting known keys in copies"
+    )
+    told = scan.add_argument_group("report")
+    told.add_argument("--report", default="", metavar="DIR", help="write report.html, .json, .csv and incidents.json")
+    told.add_argument(
+        "--sign", default="", metavar="KEY",
+        help="Ed25519 private key in PEM (openssl genpkey -algorithm ed25519) that signs the report",
+    )  # fmt: skip
+    part = scan.add_argument_group("sampling, of archives nobody can scan whole")
+    size = part.add_mutually_exclusive_group()
+    size.add_argument("--sample", type=_count, default=0, metavar="N", help="scan so many files")
+    size.add_argument(
+        "--bound", type=_share, default=0.0, metavar="SHARE",
+        help="scan as many as it takes to show, if none has a find, that less than SHARE of all have one (0.01: 299)",
+    )  # fmt: skip
+    part.add_argument("--confidence", type=_share, default=0.95, metavar="C", help="of that; default 0.95")
+    part.add_argument("--seed", type=int, default=1, metavar="S", help="of the draw, and of what is planted")
+    part.add_argument(
+        "--strata", choices=("folder", "none"), default="folder", help="draw from each folder by its share, or from all"
+    )
+    dirty = scan.add_argument_group("what is done with dirty files")
+    dirty.add_argument("--remask", default="", metavar="DIR", help="write a masked copy there, and scan it")
+    dirty.add_argument("--quarantine", default="", metavar="DIR", help="move them there, with a note")
+    dirty.add_argument("--suspects-too", action="store_true", help="the same with files that only have residues")
+    cluster = scan.add_argument_group("a Dask cluster")
+    cluster.add_argument(
+        "--dask", default="", metavar="ADDRESS", help="its scheduler, tcp://host:port or tls://host:port"
+    )
+    for name, what in (("ca", "authority"), ("cert", "certificate"), ("key", "private key")):
+        cluster.add_argument(f"--dask-{name}", default="", metavar="FILE", help=f"{what} in PEM, for tls://")
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if not 1 <= value <= 10**9:
+        raise argparse.ArgumentTypeError("1 and more")
+    return value
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError("between 0 and 1")
+    return value
 
 
 def _serve(args: argparse.Namespace) -> int:
@@ -165,15 +231,23 @@ def _demo(args: argparse.Namespace) -> int:
 
 
 def _scan(args: argparse.Namespace) -> int:
-    from mediaproxy.scan import command
-
-    return command.run(args.paths, args.report, args.json)
+    try:
+        from mediaproxy.scan import command
+    except ModuleNotFoundError as error:
+        return _wrong(f"scan needs {error.name}: pip install 'flattone[scan]'")
+    return command.run(
+        command.Request(
+            args.paths, args.report, args.sign, args.json, args.quiet, args.workers, args.state, not args.no_plant,
+            args.seed, args.sample, args.bound, args.confidence, args.strata, args.quarantine, args.remask,
+            args.suspects_too, args.dask, args.dask_ca, args.dask_cert, args.dask_key,
+        )
+    )  # fmt: skip
 
 
 def _verify(args: argparse.Namespace) -> int:
-    from mediaproxy.scan import verify
+    from mediaproxy.verify import command
 
-    return verify.run(args.paths, args.anchors)
+    return command.run(args.paths, args.anchors, args.key, args.files)
 
 
 def _trace(args: argparse.Namespace) -> int:

@@ -169,6 +169,8 @@ class RouteConfig(Strict, kw_only=True, frozen=True, rename={"origin": "from", "
     digits aloud. announced: the caller is told so first, by the prompt `muted`."""
     mute_recording: bool = False
     """While that is keyed the recording is silent, both ways."""
+    pause_recording: bool = False
+    """From arming to the end of the capture the recording is silent, both ways."""
     record: bool = False
     emergency: bool = False
     """Its calls are taken however busy the box is."""
@@ -349,6 +351,19 @@ class RecordingConfig(Strict, kw_only=True, frozen=True):
     """Where recordings of routes with `record = true` go."""
 
     directory: str = ""
+    form: Literal["wav", "wav-ulaw", "opus", "mp3"] = "wav"
+    """Stereo of 8000 Hz: WAV of 16 bits or µ-law, Opus in Ogg, MP3."""
+    kbits: int = 0
+    """Of Opus and MP3, both channels together; 0: 32 and 48."""
+    name: str = "{date}T{time}-{call}"
+    """What files are called, without the ending: {call}, and {route} {date} {time} {year} {month} {day}; / makes
+    folders."""
+    signing_key: str = ""
+    """PEM file with the Ed25519 private key that signs manifests and tombstones."""
+    syslog: str = ""
+    """Where the end of the journal goes after each line, as in [audit]: a socket's path, or address:port."""
+    retention_days: float = 0.0
+    """What is older is deleted, and a signed tombstone written; 0: nothing is."""
 
 
 class TraceConfig(Strict, kw_only=True, frozen=True):

@@ -93,8 +93,9 @@ def _route(route: RouteConfig, config: Config, gateways: dict[str, GatewayConfig
         raise ConfigError("route.prompts_to_agent: needs route.prompts")
     if route.speech == "announced" and "muted" not in config.prompts.get(route.prompts, {}):
         raise ConfigError("route.speech: announced needs route.prompts with a prompt `muted`")
-    if route.mute_recording and not route.record:
-        raise ConfigError("route.mute_recording: needs route.record")
+    for key in ("mute_recording", "pause_recording"):
+        if getattr(route, key) and not route.record:
+            raise ConfigError(f"route.{key}: needs route.record")
     webhooks = [webhook.name for webhook in config.webhooks]
     if route.webhook and route.webhook not in webhooks:
         raise ConfigError(f"route.webhook: names no webhook; known: {', '.join(webhooks) or 'none'}")

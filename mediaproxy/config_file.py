@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from mediaproxy import config_api, config_capture, config_errors
+from mediaproxy import config_api, config_capture, config_errors, config_recording
 from mediaproxy.config import Config, PeerConfig, SideConfig, endpoint, is_address, next_hop, port_range
 from mediaproxy.config_tls import authority, fits
 from mediaproxy.errors import ConfigError
@@ -91,8 +91,7 @@ def check(config: Config) -> None:
             raise ConfigError(f"{where}: a path of at most 100 octets")
     if config.cdr.file and Path(config.cdr.file).exists() and not Path(config.cdr.file).is_file():
         raise ConfigError("cdr.file: is not a file")
-    if config.recording.directory and not Path(config.recording.directory).is_dir():
-        raise ConfigError("recording.directory: is not a directory")
+    config_recording.check(config)
 
 
 def _address(text: str, where: str) -> None:

@@ -6,27 +6,21 @@ An action that cannot be written down is not done, but for those that make a cal
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import re
-import socket
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO, Final
 
 import msgspec
 
 from mediaproxy import __version__, chain, log
-from mediaproxy.config import Config, endpoint
+from mediaproxy.chainfile import TAIL, ChainFile, Syslog
+from mediaproxy.config import Config
 
 SYSTEM: Final = "flattone"
 """Who did it, where nobody did."""
-_FACILITY_NOTICE: Final = 13 * 8 + 5
-"""RFC 5424 6.2.1: log audit, notice."""
-_TAIL: Final = 65_536
-"""Octets at the end of a file that hold its last line."""
 _LATE: Final = 4 << 20
 """Octets at its end in which the ends of captures are looked for that the vault tells of again (ten minutes' worth)."""
 _SEQ: Final = re.compile(rb'\{"seq":(\d{1,15}),')
@@ -36,65 +30,13 @@ class Unwritten(Exception):
     """The line could not be written."""
 
 
-class _File:
-    """One chained file."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # two writers would fork the chain
-            self.torn = self._cut_torn_line()
-            self.link, self.configuration = _end(os.pread(self._fd, _TAIL, max(os.fstat(self._fd).st_size - _TAIL, 0)))
-            if not self.link.seq:
-                self.link, self.configuration = _end_of_moved(path)
-        except (OSError, chain.Broken):
-            self.close()
-            raise
-
-    def write(self, entry: Mapping[str, object]) -> bytes:
-        """Append a line; returns it. Raises OSError, and then nothing of it is left."""
-        line, link = chain.append(self.link, entry)
-        size = os.fstat(self._fd).st_size
-        try:
-            if os.write(self._fd, line) != len(line):
-                raise OSError("disk full")
-        except OSError:
-            os.ftruncate(self._fd, size)
-            raise
-        self.link = link
-        return line
-
-    def moved(self) -> bool:
-        """Whether another file, or none, has the name now (logrotate)."""
-        try:
-            return os.stat(self.path).st_ino != os.fstat(self._fd).st_ino
-        except OSError:
-            return True
-
-    def close(self) -> None:
-        os.close(self._fd)
-
-    def _cut_torn_line(self) -> bool:
-        """What was being written when the machine stopped is no line, and what it told of was not done."""
-        size = os.fstat(self._fd).st_size
-        tail = os.pread(self._fd, _TAIL, max(size - _TAIL, 0))
-        whole = size - len(tail) + tail.rfind(b"\n") + 1
-        if whole != size and (b"\n" in tail or len(tail) == size):  # what is longer than any line is something else
-            os.ftruncate(self._fd, whole)
-        return whole != size
-
-
 class _Known(msgspec.Struct):
     configuration: str = ""
 
 
-def _end(tail: bytes) -> tuple[chain.Link, str]:
-    """(last line, the configuration it was written under) of what a file ends with. Raises chain.Broken."""
-    line = tail.rstrip(b"\n").rpartition(b"\n")[2]
-    if not line:
-        return chain.Link(), ""
-    return chain.read(line)[1], msgspec.json.decode(line, type=_Known).configuration
+def _configuration(line: bytes) -> str:
+    """The configuration that a line was written under."""
+    return msgspec.json.decode(line, type=_Known).configuration if line else ""
 
 
 class Audit:
@@ -104,8 +46,8 @@ class Audit:
         self._directory = Path(config.audit.directory) if config.audit.directory else None
         self._tenants = {route.name: route.tenant for route in config.routes}
         self._configuration = hashlib.sha256(msgspec.json.encode(config)).hexdigest()[:16]
-        self._files: dict[str, _File] = {}
-        self._anchor = _Syslog(config.audit.syslog) if config.audit.syslog else None
+        self._files: dict[str, ChainFile] = {}
+        self._anchor = Syslog(config.audit.syslog) if config.audit.syslog else None
         self._ends: dict[str, bytes] = {}
         self.failed = 0
         self._accepted = self._read_accepted()
@@ -214,17 +156,17 @@ class Audit:
 
     def _configuration_before(self) -> str:
         try:
-            return self._file("").configuration if self._directory is not None else ""
+            return _configuration(self._file("").last) if self._directory is not None else ""
         except (OSError, chain.Broken):
             return ""
 
-    def _file(self, tenant: str) -> _File:
+    def _file(self, tenant: str) -> ChainFile:
         """A tenant's file, open; where it was moved away a new one that goes on with the chain."""
         assert self._directory is not None
         file = self._files.get(tenant)
         if file is not None and not file.moved():
             return file
-        fresh = _File(self._directory / f"{name(tenant)}.jsonl")
+        fresh = ChainFile(self._directory / f"{name(tenant)}.jsonl")
         if file is not None:
             if fresh.link.seq < file.link.seq:
                 fresh.link = file.link
@@ -235,23 +177,10 @@ class Audit:
         return fresh
 
 
-def _end_of_moved(path: Path) -> tuple[chain.Link, str]:
-    """Likewise, of files that were moved away while nobody wrote, like audit.jsonl.1."""
-    ends = [(chain.Link(), "")]
-    for moved in path.parent.glob(f"{path.name}[.-]*"):
-        try:
-            with moved.open("rb") as file:
-                file.seek(max(moved.stat().st_size - _TAIL, 0))
-                ends.append(_end(file.read()))
-        except (OSError, chain.Broken):
-            continue  # compressed, or none of ours
-    return max(ends, key=lambda end: end[0].seq)
-
-
 def _place(file: BinaryIO, after: int) -> int:
     """Where in a file to begin to read for lines after number `after`: numbers only grow, so halves are enough."""
     low, high = 0, file.seek(0, os.SEEK_END)
-    while high - low > _TAIL:
+    while high - low > TAIL:
         middle = (low + high) // 2
         file.seek(middle)
         file.readline()
@@ -267,26 +196,3 @@ def _place(file: BinaryIO, after: int) -> int:
 def name(tenant: str) -> str:
     """A tenant's audit log by name."""
     return f"audit-{tenant}" if tenant else "audit"
-
-
-class _Syslog:
-    """Sends ends of chains (RFC 5424). What nobody takes is lost there, and not here."""
-
-    def __init__(self, where: str) -> None:
-        path = where.startswith("/")
-        self._to: str | tuple[str, int] = where if path else endpoint(where, "audit.syslog")
-        family = socket.AF_UNIX if path else socket.AF_INET6 if ":" in self._to[0] else socket.AF_INET
-        self._socket = socket.socket(family, socket.SOCK_DGRAM)
-        self._socket.setblocking(False)
-        self._host = socket.gethostname()
-
-    def close(self) -> None:
-        self._socket.close()
-
-    def send(self, which: str, link: chain.Link) -> None:
-        at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        text = f"<{_FACILITY_NOTICE}>1 {at} {self._host} flattone {os.getpid()} anchor - {chain.anchor(which, link)}"
-        try:
-            self._socket.sendto(text.encode(), self._to)
-        except OSError as error:
-            log.get().error("audit-not-anchored", error=type(error).__name__)

@@ -21,7 +21,7 @@ from mediaproxy import offline, wav
 from mediaproxy.demo import attacker, picture
 from mediaproxy.demo.phone import Phone
 from mediaproxy.demo.site import EXTENSION, Site
-from mediaproxy.scan import command as scan
+from mediaproxy.scan.look import Options, look
 
 CARD = "4111111111111111"
 """Visa's published test number."""
@@ -285,13 +285,13 @@ def _report(out: Path, sent: NDArray[np.uint8], heard: NDArray[np.uint8], relay:
     if len(found) != 2:
         raise Failed("the two recordings are not there")
     for path in found:
-        verdict = scan.judge_file(path)
+        verdict = look(str(path), Options(seed=None))
         print(f"  {path}  scan: {verdict.state}")
         if verdict.state != "clean":
             raise Failed("a recording is not clean")
     raw = out / "caller-unmasked-test-card.wav"
     wav.write(raw, g711.DECODE_INT16[g711.PCMU][sent])
-    verdict = scan.judge_file(raw)
+    verdict = look(str(raw), Options(seed=None))
     raw.unlink()
     print(f"  (control: the caller's own sound, before the mask, scans {verdict.state}: {verdict.keys} keys found)")
     if verdict.state != "dirty" or verdict.keys < 20:

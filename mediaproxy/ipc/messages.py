@@ -89,6 +89,7 @@ class OpenCall(Message, frozen=True):
     """Taken however busy the worker is."""
     guard_keys: int = 0
     """Keys after which passthrough ends; 0: never."""
+    route: str = ""
 
 
 class Opened(Message, frozen=True):
@@ -302,6 +303,17 @@ class StartRecording(Message, frozen=True):
     call: str
     number: int
     at: float
+    route: str = ""
+    mode: str = "guarded"
+
+
+class RecordingMode(Message, frozen=True):
+    """From `at` the caller's leg is in `mode`; `alarm`: what is wrong, if something is."""
+
+    number: int
+    at: float
+    mode: str
+    alarm: str = ""
 
 
 class StopRecording(Message, frozen=True):
@@ -313,7 +325,8 @@ class StopRecording(Message, frozen=True):
 Any_ = (
     Hello | Told | Ready | Stop | Reload | Ping | Pong | Counters | OpenCall | Opened | OpenFailed | UpdateCall
     | SetMode | ModeSet | CloseCall | CallOver | Interrupted | CallState | Arm | Armed | Guard | BeginCapture | Act
-    | CaptureState | CaptureEnded | Cue | Happened | StartRecording | StopRecording
+    | CaptureState | CaptureEnded | Cue | Happened | StartRecording | RecordingMode
+    | StopRecording
 )  # fmt: skip
 
 _encoder = msgspec.msgpack.Encoder()

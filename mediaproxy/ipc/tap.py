@@ -13,8 +13,12 @@ from mediaproxy.ipc.channel import LARGEST, Channel
 
 AUDIO = 0xC1
 """First octet of a message of audio; MessagePack never uses it."""
-PACKET = struct.Struct("!IBBHIQ")
-"""call number, side (0: heard by the agent, 1: said by the agent), codec, length, RTP timestamp, arrival in µs."""
+PACKET = struct.Struct("!IBBBxHxxIQ")
+"""call number, side (0: heard by the agent, 1: said by the agent), codec, flags, length, RTP timestamp, arrival in
+microseconds."""
+MASKED, SILENT, AFTER_LOSS = 1, 2, 4
+"""Flags of a packet: a flat tone or silence stands in it for the caller's audio; a policy keeps the recording silent;
+the recorder did not take something of this call before it."""
 _FULL = LARGEST - 4096
 
 
@@ -26,15 +30,28 @@ class Tap:
         self.dropped = 0
         self._behind = False
         self._parts = bytearray((AUDIO,))
+        self._inside: set[int] = set()
+        """Calls of which there is something in the message."""
+        self._lost: set[int] = set()
 
-    def start(self, call: str, number: int, at: float) -> None:
-        self.channel.send(m.StartRecording(call, number, at))
+    def start(self, call: str, number: int, at: float, route: str, mode: str) -> None:
+        self.channel.send(m.StartRecording(call, number, at, route, mode))
+
+    def mode(self, number: int, at: float, mode: str, alarm: str = "") -> None:
+        self.channel.send(m.RecordingMode(number, at, mode, alarm))
 
     def stop(self, number: int) -> None:
+        self._lost.discard(number)
         self.channel.send(m.StopRecording(number))
 
-    def add(self, number: int, side: int, codec: int, timestamp: int, at: float, octets: NDArray[np.uint8]) -> None:
-        self._parts += PACKET.pack(number, side, codec, len(octets), timestamp, int(at * 1e6)) + octets.tobytes()
+    def add(
+        self, number: int, side: int, codec: int, timestamp: int, at: float, octets: NDArray[np.uint8], flags: int = 0
+    ) -> None:
+        if number in self._lost:
+            self._lost.discard(number)
+            flags |= AFTER_LOSS
+        self._inside.add(number)
+        self._parts += PACKET.pack(number, side, codec, flags, len(octets), timestamp, int(at * 1e6)) + octets.tobytes()
         if len(self._parts) > _FULL:
             self.flush()
 
@@ -43,6 +60,8 @@ class Tap:
             if not self._behind:
                 log.get().warning("recording-behind")
             self.dropped, self._behind = self.dropped + 1, True
+            self._lost |= self._inside
         elif len(self._parts) > 1:
             self._behind = False
         self._parts = bytearray((AUDIO,))
+        self._inside.clear()

@@ -20,6 +20,7 @@ from dsp import g711
 from mediaproxy import log
 from mediaproxy.config import Config, RouteConfig, port_range
 from mediaproxy.ipc import messages as m
+from mediaproxy.ipc import tap
 from mediaproxy.ipc.key import Key, KeySender
 from mediaproxy.ipc.process import Process
 from mediaproxy.ipc.tap import Tap
@@ -66,6 +67,9 @@ class Call:
     capture: int = 0
     unrecorded: bool = False
     """Its recording is silent now, both ways."""
+    route: str = ""
+    masked: int = 0
+    """Samples of it that were masked until the last tick."""
     over: bool = False
     """Signalling has been told to end it."""
     orphan: bool = False
@@ -194,7 +198,8 @@ class Worker:
             self._fault(self._by_slot[slot], "guard")
         for slot in self._engine.latched:
             call = self._by_slot[slot]
-            self._signalling.send(m.ModeSet(call.id, modes.name(Mode(int(self._engine.mode[slot]))), 0, "keys"))
+            self._signalling.send(m.ModeSet(call.id, self._mode(call), 0, "keys"))
+            self._note(call)
         return out
 
     def _send_keys(self, now: float) -> None:
@@ -208,15 +213,22 @@ class Worker:
         self._engine.keys.clear()
 
     def _record(self, out: Rows, now: float) -> None:
+        heard: list[Call] = []
         for row, slot, timestamp, codec in self._engine.heard:
             call = self._by_slot.get(slot)
             if call is not None:
+                heard.append(call)
                 side = 1 if slot == call.trunk else 0  # what leaves by the trunk slot is what the agent said
                 octets = out.slab[row, 12 : out.length[row]]
-                if call.unrecorded:
+                passing = side == 0 and self._engine.mode[call.trunk] == Mode.PASSTHROUGH  # keys may be in it
+                flags = tap.MASKED if side == 0 and call.masked != self._engine.tally.masked[call.trunk] else 0
+                if call.unrecorded or passing:
                     octets = np.full_like(octets, g711.SILENCE[codec])
-                self._tap.add(call.number, side, codec, timestamp, now, octets)
+                    flags |= tap.SILENT
+                self._tap.add(call.number, side, codec, timestamp, now, octets, flags)
         self._tap.flush()
+        for call in heard:
+            call.masked = int(self._engine.tally.masked[call.trunk])
 
     # Messages
 
@@ -230,7 +242,7 @@ class Worker:
             if isinstance(message, m.Hello):
                 for call in self._calls.values():
                     if call.record:
-                        self._tap.start(call.id, call.number, self._clock())
+                        self._tap.start(call.id, call.number, self._clock(), call.route, self._mode(call))
         for message in self._signalling.receive():
             if isinstance(message, m.OpenCall):
                 self._open(message)
@@ -291,8 +303,9 @@ class Worker:
         self._calls[call.id] = call
         for slot in slots:
             self._by_slot[slot] = call
+        call.route = message.route
         if call.record:
-            self._tap.start(call.id, call.number, now)
+            self._tap.start(call.id, call.number, now, call.route, self._mode(call))
         self._signalling.send(m.Opened(call.id, call.ports))
 
     def _no_room(self, message: m.OpenCall) -> str:
@@ -342,6 +355,7 @@ class Worker:
             self._hush(call, route, True)
         elif mode != Mode.ARMED:
             call.unrecorded = False
+        self._note(call)
         self._signalling.send(m.ModeSet(call.id, modes.name(mode), message.capture))
 
     def _cue(self, call: Call, message: m.Cue) -> None:
@@ -358,12 +372,22 @@ class Worker:
 
     def _hush(self, call: Call, route: RouteConfig, muted: bool) -> None:
         self._engine.hush(call.trunk, muted and route.speech != "off")
-        call.unrecorded = muted and route.mute_recording
+        armed = self._engine.mode[call.trunk] == Mode.ARMED
+        call.unrecorded = (muted and route.mute_recording) or (armed and route.pause_recording)
+
+    def _mode(self, call: Call) -> str:
+        return modes.name(int(self._engine.mode[call.trunk]))
+
+    def _note(self, call: Call, alarm: str = "") -> None:
+        """Tell the recorder the mode, and what is wrong if something is."""
+        if call.record:
+            self._tap.mode(call.number, self._clock(), self._mode(call), alarm)
 
     def _fault(self, call: Call, reason: str) -> None:
         mode = self._engine.change_mode(call.trunk, "fault")
         log.get().error("leg-fault", call=call.id, reason=reason, mode=modes.name(mode))
         self._signalling.send(m.ModeSet(call.id, modes.name(mode), call.capture, reason))
+        self._note(call, reason)
         call.capture = 0
 
     def _seal_all(self, reason: str) -> None:
@@ -378,6 +402,7 @@ class Worker:
         for call in self._calls.values():
             call.orphan = True
             self._engine.change_mode(call.trunk, "fault")
+            self._note(call, "signalling-restarted")
 
     def _close(self, call: Call) -> None:
         now = self._clock()

@@ -1,22 +1,30 @@
-"""The recorder's life: audio from the media workers, files on a disk that may be slow or full."""
+"""The recorder's life: audio from the media workers, files on a disk that may be slow or full.
+
+Files grow in the main thread; they are made whole, hashed and chained in a second one, since hashing an hour of audio
+takes as long as several ticks of all calls.
+"""
 
 from __future__ import annotations
 
 import select
 import time
 from collections.abc import Callable
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
 
 import numpy as np
 
-from mediaproxy import log
+from mediaproxy import chain, log, signing
 from mediaproxy.ipc import messages as m
 from mediaproxy.ipc.channel import LARGEST, Channel
 from mediaproxy.ipc.process import Process
 from mediaproxy.ipc.tap import AUDIO, PACKET
+from mediaproxy.recording.archive import Archive
 from mediaproxy.recording.writer import Recording
 
-FLUSH = 0.5
+FLUSH: Final = 0.5
+EXPIRE: Final = 3600.0
+"""Seconds between looks for what is to be deleted."""
 
 
 class Recorder:
@@ -24,12 +32,24 @@ class Recorder:
 
     def __init__(self, process: Process) -> None:
         self._process = process
-        self._directory = Path(process.config.recording.directory or "/nonexistent")
         self._workers = [c for name, c in process.channels.items() if name.startswith("media")]
         self._recordings: dict[tuple[str, int], Recording] = {}
         self._buffer = bytearray(LARGEST)
-        self._counters = {"recordings": 0.0, "failed": 0.0, "unclaimed": 0.0}
+        self.counters = {"recordings": 0.0, "failed": 0.0, "unclaimed": 0.0, "deleted": 0.0, "recovered": 0.0}
         self._stopping = False
+        self._archive: Archive | None = None
+        self._ending = ThreadPoolExecutor(1, "ending")
+        if process.config.recording.directory:
+            self._open()
+
+    def _open(self) -> None:
+        """Open the archive; while that fails nothing is recorded, and every call that should be shows as failed."""
+        try:
+            self._archive = Archive(self._process.config.recording)
+            self.counters["recovered"] += self._archive.recover()
+        except (OSError, chain.Broken, signing.KeyFileError) as error:
+            log.get().error("recording-failed", reason=str(getattr(error, "strerror", None) or error))
+            self.counters["failed"] += 1
 
     def run(self) -> None:
         """Work until told to stop; what runs is completed."""
@@ -38,7 +58,7 @@ class Recorder:
         for fd in channels:
             poller.register(fd, select.POLLIN)
         self._process.begin()
-        next_flush = time.monotonic() + FLUSH
+        next_flush = next_expiry = time.monotonic() + FLUSH
         while not self._stopping:
             for fd, _ in poller.poll(max(0.0, next_flush - time.monotonic()) * 1000):
                 self._receive(channels[fd])
@@ -46,10 +66,14 @@ class Recorder:
                 next_flush = time.monotonic() + FLUSH
                 for key in list(self._recordings):
                     self._guarded(key, lambda recording: recording.advance(time.monotonic()))
+            if time.monotonic() >= next_expiry:
+                next_expiry = time.monotonic() + EXPIRE
+                self._ending.submit(self._expire)
         for worker in self._workers:
             self._receive(worker)
         for key in list(self._recordings):
             self._finish(key, complete=False)
+        self._ending.shutdown()
 
     def _receive(self, channel: Channel) -> None:
         for _ in range(256):
@@ -66,40 +90,71 @@ class Recorder:
 
     def _message(self, channel: Channel, message: m.Any_) -> None:
         if isinstance(message, m.StartRecording):
-            key = (channel.name, message.number)
-            try:
-                self._recordings[key] = Recording(self._directory, message.call, message.at)
-                self._counters["recordings"] += 1
-            except OSError as error:
-                self._counters["failed"] += 1
-                log.get().error("recording-failed", call=message.call, reason=error.strerror)
+            self._start((channel.name, message.number), message)
+        elif isinstance(message, m.RecordingMode):
+            recording = self._recordings.get((channel.name, message.number))
+            if recording is not None:
+                recording.set_mode(message.mode, message.at, message.alarm)
         elif isinstance(message, m.StopRecording):
             self._finish((channel.name, message.number), complete=True)
         elif isinstance(message, m.Hello):
             for key in [key for key in self._recordings if key[0] == channel.name]:
                 self._finish(key, complete=False)
         elif isinstance(message, m.Ping):
-            channel.send(m.Pong(self._counters | {"running": float(len(self._recordings))}))
+            channel.send(m.Pong(self.counters | {"running": float(len(self._recordings))}))
         elif isinstance(message, m.Stop):
             self._stopping = True
+
+    def _start(self, key: tuple[str, int], message: m.StartRecording) -> None:
+        if self._archive is None:
+            self._open()
+        if self._archive is None:
+            return
+        try:
+            self._recordings[key] = self._archive.begin(message.call, message.route, message.mode, message.at)
+            self.counters["recordings"] += 1
+        except OSError as error:
+            self.counters["failed"] += 1
+            log.get().error("recording-failed", call=message.call, reason=error.strerror)
 
     def _audio(self, worker: str, data: memoryview) -> None:
         at = 0
         while at + PACKET.size <= len(data):
-            number, side, codec, length, timestamp, arrival = PACKET.unpack_from(data, at)
+            number, side, codec, flags, length, timestamp, arrival = PACKET.unpack_from(data, at)
             at += PACKET.size
             octets = np.frombuffer(data[at : at + length], np.uint8)
             at += length
             recording = self._recordings.get((worker, number))
             if recording is None:
-                self._counters["unclaimed"] += 1
+                self.counters["unclaimed"] += 1
             else:
-                recording.add(side, codec, timestamp, arrival / 1e6, octets)
+                recording.add(side, codec, timestamp, arrival / 1e6, octets, flags)
 
     def _finish(self, key: tuple[str, int], complete: bool) -> None:
-        if key in self._recordings:
-            self._guarded(key, lambda recording: log.get().info("recorded", path=str(recording.finish(complete))))
-            self._recordings.pop(key, None)
+        recording = self._recordings.pop(key, None)
+        if recording is not None:
+            self._ending.submit(self._end, recording, complete)
+
+    def _end(self, recording: Recording, complete: bool) -> None:
+        """In the second thread."""
+        assert self._archive is not None
+        try:
+            path = self._archive.end(recording, complete)
+            log.get().info("recorded", call=recording.call, path=str(path))
+        except (OSError, chain.Broken) as error:
+            self._failed(recording, error)
+        except Exception as error:  # nothing may end the thread's work unseen
+            log.get().error("recording-failed", call=recording.call, exc_info=error)
+            self.counters["failed"] += 1
+
+    def _expire(self) -> None:
+        """In the second thread."""
+        try:
+            if self._archive is not None:
+                self.counters["deleted"] += self._archive.expire(time.time())
+        except Exception as error:  # as above
+            log.get().error("recording-not-deleted", exc_info=error)
+            self.counters["failed"] += 1
 
     def _guarded(self, key: tuple[str, int], work: Callable[[Recording], object]) -> None:
         """Do `work` on a recording; where the disk refuses, the recording ends and the rest goes on."""
@@ -107,7 +162,11 @@ class Recorder:
         try:
             work(recording)
         except OSError as error:
-            self._counters["failed"] += 1
-            log.get().error("recording-failed", path=str(recording.path), reason=error.strerror)
-            recording.abandon()
             self._recordings.pop(key, None)
+            self._failed(recording, error)
+
+    def _failed(self, recording: Recording, error: Exception) -> None:
+        self.counters["failed"] += 1
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        log.get().error("recording-failed", path=str(recording.path), reason=reason)
+        recording.abandon()

@@ -6,20 +6,18 @@ it is complete.
 
 from __future__ import annotations
 
-import hashlib
-import json
-import struct
 import time
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dsp import g711
-from mediaproxy import __version__
+from mediaproxy.evidence import AlarmAt, ModeAt
+from mediaproxy.ipc.tap import AFTER_LOSS, MASKED, SILENT
+from mediaproxy.recording.sinks import RATE, Sink
 
-RATE: Final = 8000
 LAG: Final = 1.0
 """Seconds of audio held back: a packet may come that much later than its neighbour of the other leg."""
 WINDOW: Final = 500
@@ -28,7 +26,6 @@ STEP: Final = RATE // 100
 """A leg is moved by 10 ms at least, twice what a worker's tick may put on the time of arrival."""
 LONGEST_JUMP: Final = 30 * RATE
 """A timestamp further ahead than this is a new clock: placed by arrival instead."""
-_HEADER = struct.Struct("<4sI4s4sIHHIIHH4sI")
 
 
 class _Drift:
@@ -56,16 +53,17 @@ class _Drift:
 
 
 class Recording:
-    """Stereo int16 of one call. Raises OSError where the disk does not take it."""
+    """Both legs of one call laid into a sink. Raises OSError where the disk does not take it."""
 
-    def __init__(self, directory: Path, call: str, at: float) -> None:
-        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-        names = (f"{stamp}-{call}{suffix}.wav" for suffix in ("", *(f"-{i}" for i in range(2, 1000))))
-        self._final = next(p for p in map(directory.joinpath, names) if not p.exists() and not _part(p).exists())
-        self._part = _part(self._final)
-        self._call, self._began = call, at
-        self._file: BinaryIO = self._part.open("xb")
-        self._file.write(_header(0))
+    def __init__(self, call: str, route: str, mode: str, at: float, into: Sink, path: Path, part: Path) -> None:
+        """at: when it begins, on the clock of arrivals; path: its name once it is whole, part: until then."""
+        self.call, self.route, self.path, self.part = call, route, path, part
+        self.began = time.time()
+        self.modes = [ModeAt(0.0, mode)]
+        self.alarms: list[AlarmAt] = []
+        self.masked, self.silent = _Spans(), _Spans()
+        self._start = at
+        self._sink = into
         self._written = 0
         self._pending = np.zeros((4 * RATE, 2), np.int16)
         self._clock: list[tuple[int, int] | None] = [None, None]
@@ -73,11 +71,15 @@ class Recording:
         self._drift = [_Drift(), _Drift()]
 
     @property
-    def path(self) -> Path:
-        return self._final
+    def seconds(self) -> float:
+        """How much is written."""
+        return self._written / RATE
 
-    def add(self, side: int, codec: int, timestamp: int, arrival: float, octets: NDArray[np.uint8]) -> None:
-        """Lay a packet in its place. side: 0 heard, 1 said; arrival: seconds on the worker's clock."""
+    def add(
+        self, side: int, codec: int, timestamp: int, arrival: float, octets: NDArray[np.uint8], flags: int = 0
+    ) -> None:
+        """Lay a packet in its place. side: 0 heard, 1 said; arrival: seconds on the worker's clock; flags: of
+        mediaproxy.ipc.tap."""
         frame = self._place(side, timestamp, arrival)
         offset = frame - self._written
         if offset < 0 or offset > 60 * RATE:
@@ -88,10 +90,24 @@ class Recording:
             grown[: len(self._pending)] = self._pending
             self._pending = grown
         self._pending[offset : offset + len(samples), side] = samples
+        if flags & MASKED and side == 0:
+            self.masked.add(frame, frame + len(samples))
+        if flags & SILENT:
+            self.silent.add(frame, frame + len(samples))
+        if flags & AFTER_LOSS:
+            self.alarms.append(AlarmAt(round(frame / RATE, 3), "audio-lost"))
+
+    def set_mode(self, mode: str, at: float, alarm: str) -> None:
+        """From `at`, on the clock of arrivals, the caller's leg is in `mode`; alarm: why, if something is wrong."""
+        seconds = round(max(0.0, at - self._start), 3)
+        if mode != self.modes[-1].mode:
+            self.modes.append(ModeAt(seconds, mode))
+        if alarm:
+            self.alarms.append(AlarmAt(seconds, alarm))
 
     def _place(self, side: int, timestamp: int, arrival: float) -> int:
         """The frame of a packet: by timestamp after the last one, by arrival at the start and after a break."""
-        by_arrival = round((arrival - self._began) * RATE)
+        by_arrival = round((arrival - self._start) * RATE)
         last = self._clock[side]
         frame = by_arrival
         if last is not None:
@@ -106,45 +122,47 @@ class Recording:
 
     def advance(self, now: float) -> None:
         """Write what can no longer change."""
-        self._write(max(0, round((now - self._began - LAG) * RATE) - self._written))
+        self._write(max(0, round((now - self._start - LAG) * RATE) - self._written))
 
     def _write(self, frames: int) -> None:
-        frames = min(frames, len(self._pending))
-        if frames <= 0:
-            return
-        self._file.write(self._pending[:frames].astype("<i2").tobytes())
-        rest = self._pending[frames:]
-        self._pending = np.concatenate([rest, np.zeros((frames, 2), np.int16)])
-        self._written += frames
+        while frames > 0:
+            part = min(frames, len(self._pending))
+            self._sink.write(self._pending[:part])
+            rest = self._pending[part:]
+            self._pending = np.concatenate([rest, np.zeros((part, 2), np.int16)])
+            self._written += part
+            frames -= part
 
-    def finish(self, complete: bool = True) -> Path:
-        """Write the rest, the header and the manifest, and take the ending off."""
+    def finish(self) -> None:
+        """Write the rest and make the file whole; it still has the name of a part."""
         end = max((clock[1] for clock in self._clock if clock is not None), default=0) + RATE // 10
         self._write(max(0, end - self._written))
-        self._file.seek(0)
-        self._file.write(_header(self._written))
-        self._file.close()
-        self._part.rename(self._final)
-        digest = hashlib.sha256(self._final.read_bytes()).hexdigest()
-        manifest = {
-            "call": self._call, "seconds": round(self._written / RATE, 3), "complete": complete, "sha256": digest,
-            "channels": ["heard by agent", "said by agent"], "version": __version__,
-        }  # fmt: skip
-        self._final.with_suffix(".json").write_text(json.dumps(manifest, indent=1) + "\n")
-        return self._final
+        self._sink.finish()
 
     def abandon(self) -> None:
         """Close what the disk did not take; the part stays, so that it shows."""
         try:
-            self._file.close()
+            self._sink.close()
         except OSError:
             return
 
 
-def _part(path: Path) -> Path:
-    return path.with_suffix(".wav.part")
+class _Spans:
+    """Intervals of frames that come about in order, near ones joined."""
 
+    JOINED: Final = RATE // 50
+    MOST: Final = 10_000
+    """After so many the last one grows."""
 
-def _header(frames: int) -> bytes:
-    size = frames * 4
-    return _HEADER.pack(b"RIFF", 36 + size, b"WAVE", b"fmt ", 16, 1, 2, RATE, RATE * 4, 4, 16, b"data", size)
+    def __init__(self) -> None:
+        self._spans: list[list[int]] = []
+
+    def add(self, start: int, end: int) -> None:
+        last = self._spans[-1] if self._spans else None
+        if last is not None and (start <= last[1] + self.JOINED or len(self._spans) >= self.MOST):
+            last[1] = max(last[1], end)
+        else:
+            self._spans.append([max(0, start), end])
+
+    def seconds(self) -> tuple[tuple[float, float], ...]:
+        return tuple((round(start / RATE, 3), round(end / RATE, 3)) for start, end in self._spans)

@@ -1,104 +1,307 @@
-"""`flattone scan`: files in, a verdict each, text or JSON out."""
+"""`flattone scan`: what is found, looked through and told; then what is done with what was dirty."""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
-from math import gcd
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from scipy.signal import resample_poly
+import msgspec
+from tqdm import tqdm
 
-from mediaproxy import __version__, wav
-from mediaproxy.scan.judge import Finding, judge
-
-SUFFIXES = (".wav", ".wave")
+from mediaproxy import signing
+from mediaproxy.printable import printable, shown
+from mediaproxy.scan import files, forms, pool, remask, report, sample
+from mediaproxy.scan.cluster import Cluster, ClusterError
+from mediaproxy.scan.files import Place
+from mediaproxy.scan.look import Options
+from mediaproxy.scan.sample import Strata
+from mediaproxy.scan.state import State, StateError
+from mediaproxy.scan.verdict import FileVerdict
 
 
 @dataclass(frozen=True, slots=True)
-class FileVerdict:
-    """state: clean, suspect (residues only), dirty (whole keys) or unreadable."""
+class Request:
+    """What was asked for: the options of `flattone scan`."""
 
-    path: str
-    state: str
-    reason: str = ""
-    seconds: float = 0.0
-    keys: int = 0
-    residues: int = 0
-    findings: list[Finding] = field(default_factory=list)
+    paths: Sequence[str]
+    report: str = ""
+    sign: str = ""
+    as_json: bool = False
+    quiet: bool = False
+    workers: int = 0
+    state: str = ""
+    plant: bool = True
+    seed: int = 1
+    sample: int = 0
+    bound: float = 0.0
+    confidence: float = 0.95
+    strata: Strata = "folder"
+    quarantine: str = ""
+    remask: str = ""
+    suspects_too: bool = False
+    dask: str = ""
+    dask_ca: str = ""
+    dask_cert: str = ""
+    dask_key: str = ""
 
 
-def judge_file(path: Path) -> FileVerdict:
-    """Look through one file; what cannot be read is told so by name."""
+class WrongUse(Exception):
+    """The scan cannot begin; the text says what is wrong."""
+
+
+def run(request: Request) -> int:
+    """The command. Returns 0 all clean, 1 something found, 2 something unreadable, wrong use or nothing to scan."""
     try:
-        channels, rate = wav.read(path)
-    except wav.WavError as error:
-        return FileVerdict(str(path), "unreadable", str(error))
-    findings: list[Finding] = []
-    for number, samples in enumerate(channels):
-        findings += judge(number, _at_8000(samples, rate))
-    keys = sum(f.kind == "key" for f in findings)
-    residues = len(findings) - keys
-    state = "dirty" if keys else "suspect" if residues else "clean"
-    return FileVerdict(str(path), state, "", round(channels.shape[1] / rate, 3), keys, residues, findings)
-
-
-def _at_8000(samples: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
-    if rate == 8000:
-        return samples
-    common = gcd(rate, 8000)
-    return np.asarray(resample_poly(samples, 8000 // common, rate // common), np.float32)
-
-
-def _files(paths: list[str]) -> Iterator[Path]:
-    for text in paths:
-        path = Path(text)
-        if path.is_dir():
-            yield from sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-        else:
-            yield path
-
-
-def run(paths: list[str], report: str | None, as_json: bool) -> int:
-    """The command. Returns 0 all clean, 1 something found, 2 something unreadable or nothing to scan."""
-    verdicts: list[FileVerdict] = []
-    for path in _files(paths):
-        verdict = judge_file(path)
-        verdicts.append(verdict)
-        if not as_json:
-            print(_line(verdict))
-    if not verdicts:
-        print("flattone: no WAV file there", file=sys.stderr)
+        return _run(request)
+    except WrongUse as error:
+        print(f"flattone: {error}", file=sys.stderr)
         return 2
-    counts = {state: sum(v.state == state for v in verdicts) for state in ("clean", "suspect", "dirty", "unreadable")}
-    summary = {"version": __version__, "files": len(verdicts)} | counts | {"results": [asdict(v) for v in verdicts]}
-    if as_json:
-        print(json.dumps(summary))
-    else:
-        print(f"{len(verdicts)} files: " + ", ".join(f"{count} {state}" for state, count in counts.items()))
-    if report:
+
+
+def _run(request: Request) -> int:
+    signer = _signer(request)
+    for folder in (request.quarantine, request.remask):
+        if folder:
+            _folder(folder)
+    options = Options(request.seed if request.plant else None)
+    began = report.now()
+    places = list(files.find(request.paths))
+    found = len(places)
+    places, plan = _sampled(request, places)
+    state = _state(request, options)
+    verdicts = [FileVerdict(shown(p.path), "unreadable", p.trouble) for p in places if p.trouble]
+    real = {shown(place.path): place.path for place in places}
+    todo = []
+    for place in places:
+        before = state.done.get(shown(place.path)) if state else None
+        if before is not None and not before.failed and before.size == place.size:
+            verdicts.append(before)
+        elif not place.trouble:
+            todo.append(place)
+    for verdict in verdicts:
+        _tell(request, verdict)
+    try:
+        for verdict in _looked(request, options, todo):
+            verdicts.append(verdict)
+            if state:
+                state.add(verdict)
+            _tell(request, verdict)
+    except KeyboardInterrupt:
+        go_on = f"; --state {request.state} goes on from here" if state else ""
+        raise WrongUse(f"stopped after {len(verdicts)} of {len(places)} files, without a report{go_on}") from None
+    except OSError as error:
+        raise WrongUse(f"{request.state}: cannot be written ({error.strerror})") from None
+    finally:
+        if state:
+            state.close()
+    return _finish(request, verdicts, real, signer, plan, began, found, options)
+
+
+def _finish(
+    request: Request, verdicts: list[FileVerdict], real: dict[str, str], signer: signing.Signer | None,
+    plan: sample.Plan | None, began: str, found: int, options: Options,
+) -> int:  # fmt: skip
+    summary = report.summary(verdicts, found)
+    count = summary["coverage"]
+    if count["passed over"] == len(verdicts):
+        raise WrongUse("there is no audio in what was named")
+    incidents = _handle(request, verdicts, real)
+    header: dict[str, Any] = {
+        "began": began, "ended": report.now(), "paths": [shown(path) for path in request.paths],
+        "config": options.hash(), "options": msgspec.to_builtins(options), **summary,
+        "sampling": _means(plan, verdicts) if plan else None,
+    }  # fmt: skip
+    if request.report:
         try:
-            Path(report).mkdir(parents=True, exist_ok=True)
-            (Path(report) / "report.json").write_text(json.dumps(summary, indent=1) + "\n")
+            report.write(Path(request.report), verdicts, header, incidents, signer)
         except OSError as error:
-            print(f"flattone: {report}: cannot be written ({error.strerror})", file=sys.stderr)
-            return 2
-    return 2 if counts["unreadable"] else 1 if counts["dirty"] or counts["suspect"] else 0
+            raise WrongUse(f"{request.report}: cannot be written ({error.strerror})") from None
+    if request.as_json:
+        print(json.dumps({**header, "incidents": incidents, "results": msgspec.to_builtins(verdicts)}))
+    else:
+        _sum_up(header, incidents)
+    failed = count["unreadable"] or count["in_part"] or any(_undone(one) for one in incidents)
+    return 2 if failed else 1 if count["dirty"] or count["suspect"] else 0
 
 
-def _line(verdict: FileVerdict) -> str:
-    if verdict.state == "unreadable":
-        return f"unreadable  {verdict.path}: {verdict.reason}"
-    text = f"{verdict.state:<10}  {verdict.path}  {verdict.seconds:.1f} s"
-    if verdict.findings:
-        text += f"  {verdict.keys} keys, {verdict.residues} residues"
-        for finding in verdict.findings[:5]:
-            place = f"channel {finding.channel} at {finding.start_seconds:.3f} s"
-            text += f"\n            {place}: {finding.kind}, {finding.milliseconds:.0f} ms"
-        if len(verdict.findings) > 5:
-            text += f"\n            and {len(verdict.findings) - 5} more"
+def _signer(request: Request) -> signing.Signer | None:
+    if not request.sign:
+        return None
+    if not request.report:
+        raise WrongUse("--sign: goes with --report")
+    try:
+        return signing.Signer.load(request.sign)
+    except signing.KeyFileError as error:
+        raise WrongUse(f"--sign {request.sign}: {error}") from None
+
+
+def _folder(name: str) -> None:
+    try:
+        os.makedirs(name, mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise WrongUse(f"{name}: cannot be made ({error.strerror})") from None
+    if not os.access(name, os.W_OK | os.X_OK):
+        raise WrongUse(f"{name}: cannot be written to")
+
+
+def _sampled(request: Request, places: list[Place]) -> tuple[list[Place], sample.Plan | None]:
+    if not request.sample and not request.bound:
+        return places, None
+    size = request.sample or sample.size_for(request.bound, request.confidence)
+    places = [place for place in places if place.trouble or forms.named_audio(place.path)]
+    if not places:
+        raise WrongUse("there is no file that is named like audio in what was named")
+    return sample.draw(places, size, request.seed, request.strata, request.confidence)
+
+
+def _means(plan: sample.Plan, verdicts: Sequence[FileVerdict]) -> dict[str, Any]:
+    """The plan and what it shows."""
+    judged = [v for v in verdicts if v.state != "passed over"]
+    bad = sum(v.state in ("dirty", "suspect") for v in judged)
+    unread = sum(v.state == "unreadable" for v in judged)
+    limit = sample.upper(bad + unread, len(judged), plan.confidence)
+    text = (
+        f"With {plan.confidence:.0%} confidence at most {limit:.2%} of the files hold what this scan marks; the "
+        f"{unread} unreadable ones count as if they did. A sample does not show that the archive is clean."
+    )
+    return {**msgspec.to_builtins(plan), "marked": bad, "unreadable": unread, "upper": round(limit, 6), "means": text}
+
+
+def _state(request: Request, options: Options) -> State | None:
+    if not request.state:
+        return None
+    try:
+        return State(request.state, options.hash())
+    except StateError as error:
+        raise WrongUse(f"--state {request.state}: {error}") from None
+
+
+def _looked(request: Request, options: Options, todo: list[Place]) -> Iterator[FileVerdict]:
+    paths = [place.path for place in todo]
+    sizes = {shown(place.path): place.size for place in todo}
+    if not paths:
+        return
+    if request.dask:
+        try:
+            cluster = Cluster(request.dask, request.dask_ca, request.dask_cert, request.dask_key)
+        except ClusterError as error:
+            raise WrongUse(f"--dask {request.dask}: {error}") from None
+        with closing(cluster):
+            yield from _progress(request, cluster.run(paths, options), sizes)
+    else:
+        workers = min(request.workers or pool.cores(), len(paths))
+        with closing(pool.run(paths, options, workers)) as verdicts:
+            yield from _progress(request, verdicts, sizes)
+
+
+def _progress(request: Request, verdicts: Iterable[FileVerdict], sizes: dict[str, int]) -> Iterator[FileVerdict]:
+    """The same, with a bar on a terminal: by octets, which is what takes time."""
+    off = request.quiet or not sys.stderr.isatty()
+    with tqdm(total=sum(sizes.values()), unit="B", unit_scale=True, disable=off, dynamic_ncols=True) as bar:
+        done, hours = 0, 0.0
+        for verdict in verdicts:
+            done, hours = done + 1, hours + verdict.seconds / 3600
+            bar.set_postfix_str(f"{done}/{len(sizes)} files, {hours:.1f} h of audio", refresh=False)
+            bar.update(sizes[verdict.path])
+            yield verdict
+
+
+def _tell(request: Request, verdict: FileVerdict) -> None:
+    if request.as_json or verdict.state == "passed over" or (request.quiet and verdict.state == "clean"):
+        return
+    tqdm.write(_line(verdict), file=sys.stdout)
+
+
+def _line(v: FileVerdict) -> str:
+    text = f"{v.state:<10}  {printable(v.path)}"
+    if v.seconds:
+        text += f"  {v.seconds:.1f} s"
+    if v.findings:
+        text += f"  {v.keys} keys, {v.residues} residues in {v.runs} run(s)"
+    for why in (*([v.reason] if v.reason else ()), *v.remarks):
+        text += f"\n            {why}"
+    for f in v.findings[:5]:
+        count = f"{f.keys} keys" if f.kind == "key" else f"{f.keys} events" if f.keys else f"{f.pieces} pieces"
+        text += (
+            f"\n            channel {f.channel} at {f.start:.3f} s: {f.kind}, {count} in {f.seconds:.2f} s, "
+            f"longest {f.milliseconds} ms, {f.level} dBm0"
+        )
+    if v.runs > 5:
+        text += f"\n            and {v.runs - 5} more runs"
     return text
+
+
+def _sum_up(header: dict[str, Any], incidents: Sequence[dict[str, Any]]) -> None:
+    count = header["coverage"]
+    states = ("clean", "suspect", "dirty", "unreadable", "passed over")
+    print(f"{count['found']} files: " + ", ".join(f"{count[state]} {state}" for state in states))
+    planted = ", ".join(f"{one['found']} of {one['planted']} {name}" for name, one in header["detection"].items())
+    if planted:
+        print(f"planted and found again: {planted}")
+    if header["sampling"]:
+        print(f"a sample of {header['sampling']['size']}: {header['sampling']['means']}")
+    for incident in incidents:
+        for action in incident["actions"]:
+            where = action.get("to") or action.get("failed", "")
+            print(f"{action['what']:<10}  {printable(incident['path'])}: {printable(where)}")
+
+
+def _handle(request: Request, verdicts: Sequence[FileVerdict], real: dict[str, str]) -> list[dict[str, Any]]:
+    """Incident records of all that was found, and what was done with each."""
+    incidents = []
+    for v in verdicts:
+        if v.state not in ("dirty", "suspect"):
+            continue
+        actions: list[dict[str, str]] = []
+        incident: dict[str, Any] = {
+            "path": v.path, "sha256": v.sha256, "state": v.state, "found": report.now(), "versions": report.versions(),
+            "keys": v.keys, "residues": v.residues, "runs": v.runs,
+            "where": [
+                {"channel": f.channel, "kind": f.kind, "start": f.start, "seconds": f.seconds, "keys": f.keys}
+                for f in v.findings
+            ],
+            "actions": actions,
+        }  # fmt: skip
+        if v.state == "dirty" or request.suspects_too:
+            path = real[v.path]
+            name = PurePosixPath(path).name
+            if request.remask:
+                actions.append(_remasked(path, Path(request.remask), name))
+            if request.quarantine:
+                actions.append(_moved(path, Path(request.quarantine), name, incident))
+        incidents.append(incident)
+    return incidents
+
+
+def _remasked(path: str, folder: Path, name: str) -> dict[str, str]:
+    if "://" in path:
+        return {"what": "masked", "failed": "only local files are masked"}
+    try:
+        copy, verdict = remask.masked_copy(path, folder, name)
+    except remask.CannotMask as error:
+        return {"what": "masked", "failed": str(error)}
+    return {"what": "masked", "to": shown(str(copy)), "sha256": verdict.sha256, "state": verdict.state}
+
+
+def _moved(path: str, folder: Path, name: str, incident: dict[str, Any]) -> dict[str, str]:
+    if "://" in path:
+        return {"what": "quarantined", "failed": "only local files are moved"}
+    try:
+        target = remask.quarantine(path, incident["sha256"], folder, name)
+        action = {"what": "quarantined", "to": shown(str(target))}
+        note = target.with_name(target.name + ".incident.json")
+        note.write_bytes(signing.render({**incident, "actions": [*incident["actions"], action]}))
+        note.chmod(0o600)
+    except OSError as error:
+        return {"what": "quarantined", "failed": error.strerror or type(error).__name__}
+    return action
+
+
+def _undone(incident: dict[str, Any]) -> bool:
+    return any("failed" in action for action in incident["actions"])

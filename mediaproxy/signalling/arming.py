@@ -198,7 +198,9 @@ class Arming:
                 m.LegSetup(leg.side, leg.bind, leg.peer_rule, leg.peer_network, port)
                 for leg, port in zip(record.opened.legs, record.ports, strict=True)
             ]
-            again = m.OpenCall(record.call, (setups[0], setups[1]), record.mode, record.opened.record)
+            again = m.OpenCall(
+                record.call, (setups[0], setups[1]), record.mode, record.opened.record, route=record.route.name
+            )
             self._order(record.worker, again)
             self._tell(record)
             log.get().warning("media-reopened", call=record.call, mode=record.mode)

@@ -238,7 +238,9 @@ class Host:
             for leg in call.legs
         ]
         route = self._routes[call.route.name]
-        opened = m.OpenCall(call.id, (legs[0], legs[1]), call.mode, route.record, route.emergency, route.guard_keys)
+        opened = m.OpenCall(
+            call.id, (legs[0], legs[1]), call.mode, route.record, route.emergency, route.guard_keys, route.name
+        )
         untried = [channel for channel in self._workers if channel is not worker]
         story = Story(time.time(), modes=[call.mode])
         record = Record(call.id, worker, opened, route, story, untried, mode=call.mode)

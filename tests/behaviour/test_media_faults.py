@@ -36,7 +36,7 @@ def keys_in(heard: list[Heard]) -> list[object]:
     """Keys and what is left of keys in what the agent got, in order of arrival."""
     octets = np.frombuffer(b"".join(packet.payload for packet in heard if packet.payload_type == 0), np.uint8)
     sound = g711.decode(octets, g711.PCMU)
-    return [*decoder.decode_keys(sound, 8000), *residue.find(sound, 8000)]
+    return [*decoder.decode_keys(sound, 8000), *residue.find(sound)]
 
 
 def ports() -> str:

@@ -16,7 +16,7 @@ import pytest
 from mediaproxy import chain
 from mediaproxy.agent.audit import Audit, Unwritten, _place
 from mediaproxy.config import AuditConfig, Config, RouteConfig, SideConfig, TenantConfig
-from mediaproxy.scan import verify
+from mediaproxy.verify import command as verify
 
 SIDE = SideConfig(sip_listen="127.0.0.1:5060", rtp_address="127.0.0.1")
 ROUTES = (

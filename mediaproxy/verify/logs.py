@@ -1,4 +1,4 @@
-"""Audit logs, for `flattone verify`: every line as it was written, none missing, also from file to file."""
+"""Chained logs (audit logs, journals of recordings): each line as it was written, none missing, from file to file."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from typing import IO, Any, Final
 
 from mediaproxy import chain
 
-_NAME = re.compile(r"(audit(?:-[a-z][a-z0-9-]{0,30})?)\.jsonl([.-].*)?")
+_NAME = re.compile(r"(recordings|audit(?:-[a-z][a-z0-9-]{0,30})?)\.jsonl([.-].*)?")
 _OPENERS: Final[dict[str, Callable[..., Any]]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 _LONGEST_LINE: Final = 1 << 20
 
 
 def is_log(path: Path) -> bool:
-    """Whether a file has an audit log's name, as it is written or moved away."""
+    """Whether a file has the name of a chained log, as it is written or moved away."""
     return _NAME.fullmatch(path.name) is not None and path.is_file()
 
 

@@ -1,0 +1,33 @@
+"""A small network that scores events: weights from a file, made by `python -m benchmarks.residue_training`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+Features = NDArray[np.float64]
+Scores = NDArray[np.float64]
+
+
+class Network:
+    """Layers of weights with rectifiers between them, after the features are centred and scaled.
+
+    The score is the logarithm of the odds less the threshold that was chosen with the weights: positive is a finding.
+    """
+
+    def __init__(self, path: Path) -> None:
+        with np.load(path, allow_pickle=False) as kept:
+            self._middle, self._scale = kept["middle"], kept["scale"]
+            self._layers = [(kept[f"weights{i}"], kept[f"bias{i}"]) for i in range(int(kept["layers"]))]
+            self._threshold = float(kept["threshold"])
+
+    def score(self, features: Features) -> Scores:
+        """float64[n] of float64[n, k]."""
+        x = np.clip((features - self._middle) / self._scale, -6, 6)
+        for number, (weights, bias) in enumerate(self._layers):
+            x = x @ weights + bias
+            if number + 1 < len(self._layers):
+                x = np.maximum(x, 0)
+        return np.asarray(x[:, 0] - self._threshold, np.float64)

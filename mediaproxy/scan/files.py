@@ -1,0 +1,108 @@
+"""What there is to scan: files, folders, globs, and URLs of object stores, in an order that is always the same."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, NamedTuple
+
+_MAGIC: Final = "*?["
+
+
+class Place(NamedTuple):
+    """A file, or what stands in its place: then `trouble` says why it cannot be read. size: octets, if known."""
+
+    path: str
+    size: int = 0
+    trouble: str = ""
+
+
+def find(paths: Sequence[str]) -> Iterator[Place]:
+    """Every file once, by name within each of `paths`."""
+    seen: set[tuple[int, int]] = set()
+    for path in paths:
+        if "://" in path:
+            yield from _remote(path)
+        elif os.path.lexists(path) or not any(sign in path for sign in _MAGIC):
+            yield from _local(path, seen, named=True)
+        else:
+            matches = sorted(glob.glob(path, recursive=True, include_hidden=True))
+            for match in matches:
+                yield from _local(match, seen, named=False)
+            if not matches:
+                yield Place(path, 0, "nothing has a name like that")
+
+
+def _local(path: str, seen: set[tuple[int, int]], named: bool) -> Iterator[Place]:
+    try:
+        found = os.stat(path)
+    except OSError as error:
+        loop = error.errno == 40  # ELOOP
+        trouble = (
+            "a loop of links" if loop else "a link to nothing" if os.path.islink(path) else "there is no such file"
+        )
+        yield Place(path, 0, "no permission to read it" if isinstance(error, PermissionError) else trouble)
+        return
+    if os.path.isdir(path):
+        yield from _folder(path, seen, (_identity(found),))
+    elif _once(found, seen) or named:
+        yield Place(path, found.st_size)
+
+
+def _folder(path: str, seen: set[tuple[int, int]], above: tuple[tuple[int, int], ...]) -> Iterator[Place]:
+    try:
+        entries = sorted(os.scandir(path), key=lambda entry: entry.name)
+    except OSError as error:
+        denied = isinstance(error, PermissionError)
+        yield Place(path, 0, "no permission to read this folder" if denied else f"cannot be listed ({error.strerror})")
+        return
+    for entry in entries:
+        try:
+            found = entry.stat()
+            is_folder = entry.is_dir()
+        except OSError:
+            yield from _local(entry.path, seen, named=False)
+            continue
+        if not is_folder:
+            if _once(found, seen):
+                yield Place(entry.path, found.st_size)
+        elif _identity(found) in above:
+            yield Place(entry.path, 0, "a loop of links")
+        elif not entry.is_symlink() or _once(found, seen):
+            yield from _folder(entry.path, seen, (*above, _identity(found)))
+
+
+def _identity(found: os.stat_result) -> tuple[int, int]:
+    return found.st_dev, found.st_ino
+
+
+def _once(found: os.stat_result, seen: set[tuple[int, int]]) -> bool:
+    """Whether this is the first time that a file is met: links to it are not scanned again."""
+    if _identity(found) in seen:
+        return False
+    seen.add(_identity(found))
+    return True
+
+
+def _remote(url: str) -> Iterator[Place]:
+    try:
+        import fsspec
+
+        system, inside = fsspec.core.url_to_fs(url)
+        if any(sign in inside for sign in _MAGIC):
+            found: dict[str, Any] = system.glob(inside, detail=True)
+        elif system.isdir(inside):
+            found = system.find(inside, detail=True)
+        else:
+            found = {inside: system.info(inside)}
+    except FileNotFoundError:
+        yield Place(url, 0, "there is no such file")
+        return
+    except Exception as error:  # a store's library raises what it likes; its text may hold a credential
+        yield Place(url, 0, f"the store cannot be asked ({type(error).__name__})")
+        return
+    chain = url[: url.rfind("::") + 2] if "::" in url else ""
+    for name in sorted(found):
+        if found[name].get("type", "file") == "file":
+            yield Place(chain + str(system.unstrip_protocol(name)), int(found[name].get("size") or 0))

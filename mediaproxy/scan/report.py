@@ -1,0 +1,146 @@
+"""The report of a scan: JSON that is signed and names the hashes of the others, CSV, a page, and incident records."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import platform
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import av
+import msgspec
+import numpy as np
+
+from mediaproxy import __version__, evidence, signing
+from mediaproxy.scan import page, sample
+from mediaproxy.scan.verdict import ORDER, FileVerdict, Planted
+
+METHOD: Final = (
+    "Each file is read by its content, not its name, resampled to 8000 Hz where it has another rate, and each channel "
+    "is looked through on its own.",
+    "Whole keys: frames of 16 ms in which two tones of one key (ITU-T Q.23) are most of the energy, and how long and "
+    "steadily they last, scored by a network.",
+    "Residues: least-squares fits of the sixteen pairs to windows of 2.5 ms, how well, how long and how abruptly they "
+    "stand in what is around them, scored by a second network.",
+    "Neither is part of the live mask, and both were trained and tested on different voices (benchmarks.scan prints "
+    "what they find and miss).",
+    "In packet captures RTP streams are told by their numbers; G.711 is decoded, telephone-events (RFC 4733) are found "
+    "as such.",
+    "Detection is measured in each scan: known keys and residues at -20 dBm0 are added to copies of the audio in "
+    "memory, and looked for in the same way.",
+)
+LIMITS: Final = (
+    "Only keypad tones and telephone-events are looked for: digits that were spoken are not.",
+    "Residues are found where they stand in a pause or beside a steady tone; under speech, and in files of MP3, Opus, "
+    "AAC or GSM, where the codec has blurred them, fewer are (see the measured rates).",
+    "What could not be read is not clean. It is listed with its reason.",
+    "A file found clean here may have copies and backups that were not scanned.",
+    "The signature shows who made this report and that it has not changed since, not that the archive was complete.",
+)
+
+
+def now() -> str:
+    """UTC, to the second."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def versions() -> dict[str, str]:
+    """Of what judged."""
+    return {
+        "flattone": __version__, "python": platform.python_version(), "numpy": np.__version__, "av": av.__version__,
+    }  # fmt: skip
+
+
+def summary(verdicts: Sequence[FileVerdict], found: int) -> dict[str, Any]:
+    """Coverage, detection and alarms. found: files that there were, sampled or not."""
+    count = {state: sum(v.state == state for v in verdicts) for state in ORDER}
+    planted: dict[str, Planted] = {}
+    for verdict in verdicts:
+        for name, one in verdict.planted.items():
+            before = planted.get(name, Planted())
+            planted[name] = Planted(before.planted + one.planted, before.found + one.found)
+    detection = {}
+    for name in sorted(planted):
+        low, high = sample.interval(planted[name].found, planted[name].planted)
+        share = planted[name].found / planted[name].planted
+        detection[name] = {
+            "planted": planted[name].planted, "found": planted[name].found,
+            "share": round(share, 4), "low": round(low, 4), "high": round(high, 4),
+        }  # fmt: skip
+    hours = sum(v.seconds * v.channels for v in verdicts) / 3600
+    suspects = sum(v.runs for v in verdicts if v.state == "suspect")
+    return {
+        "coverage": {
+            "found": found, "scanned": len(verdicts) - count["unreadable"] - count["passed over"], **count,
+            "in_part": sum(v.failed and v.state in ("dirty", "suspect") for v in verdicts),
+            "hours": round(sum(v.seconds for v in verdicts) / 3600, 4), "channel_hours": round(hours, 4),
+            "octets": sum(v.size for v in verdicts),
+        },
+        "detection": detection,
+        "alarms": {
+            "suspect_runs": suspects, "per_channel_hour": round(suspects / hours, 4) if hours else 0.0,
+            "means": "an upper limit of false alarms: a suspect may be a residue",
+        },
+    }  # fmt: skip
+
+
+def root(verdicts: Sequence[FileVerdict]) -> str:
+    """Over all files, in the report's order."""
+    return signing.merkle_root([evidence.leaf(v.path, v.size, v.sha256, v.state) for v in verdicts])
+
+
+def write(
+    folder: Path, verdicts: Sequence[FileVerdict], header: Mapping[str, Any], incidents: Sequence[Mapping[str, Any]],
+    signer: signing.Signer | None,
+) -> dict[str, Any]:  # fmt: skip
+    """Write the report to `folder`; returns the header as written. Raises OSError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    ordered = sorted(verdicts, key=lambda v: (ORDER.index(v.state), v.path))
+    head: dict[str, Any] = {
+        "format": evidence.REPORT_FORMAT, "versions": versions(), **header, "method": list(METHOD),
+        "limits": list(LIMITS),
+        "merkle_root": root(ordered), "signed_by": signing.fingerprint(signer.public) if signer else "",
+    }  # fmt: skip
+    beside = {
+        "report.html": page.render(head, ordered).encode(),
+        "report.csv": _csv(ordered).encode(),
+        "incidents.json": signing.seal({"incidents": list(incidents), "signed_by": head["signed_by"]}, signer),
+    }
+    for name, data in beside.items():
+        (folder / name).write_bytes(data)
+    hashes = {name: hashlib.sha256(data).hexdigest() for name, data in beside.items()}
+    document = {**head, "files": hashes, "results": msgspec.to_builtins(ordered)}
+    (folder / evidence.REPORT).write_bytes(signing.seal(document, signer))
+    return head
+
+
+_COLUMNS: Final = (
+    "path", "state", "reason", "form", "seconds", "channels", "size", "sha256", "keys", "residues", "runs", "channel",
+    "kind", "start", "run_seconds", "run_keys", "run_residues", "milliseconds", "level_dbm0",
+)  # fmt: skip
+
+
+def _csv(verdicts: Sequence[FileVerdict]) -> str:
+    """A line for each finding, and one for each file without."""
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(_COLUMNS)
+    for v in verdicts:
+        head = [
+            _cell(v.path), v.state, v.reason, v.form, v.seconds, v.channels, v.size, v.sha256, v.keys, v.residues,
+            v.runs,
+        ]  # fmt: skip
+        for f in v.findings:
+            rows.writerow([*head, f.channel, f.kind, f.start, f.seconds, f.keys, f.pieces, f.milliseconds, f.level])
+        if not v.findings:
+            rows.writerow([*head, *[""] * 8])
+    return text.getvalue()
+
+
+def _cell(text: str) -> str:
+    """A name that a spreadsheet will not take for a formula."""
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text

@@ -1,0 +1,189 @@
+"""RTP in packet captures: streams told from other UDP by how their numbers go on, G.711 laid out by timestamp,
+telephone-events found as such. What is not G.711 cannot be heard, and is told of."""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import struct
+from collections import Counter
+from io import BufferedReader
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from dsp import g711
+from mediaproxy.scan import pcap
+from mediaproxy.scan.judge import RATE, Channel, Mark
+
+G711: Final = {0: g711.PCMU, 8: g711.PCMA}
+SILENT: Final = frozenset({13, 19})
+"""Comfort noise (RFC 3389): nothing to hear."""
+SURE: Final = 4
+"""Packets whose numbers follow on each other, before a flow is taken for RTP."""
+LATE: Final = 32
+"""Packets held back for those that come out of order."""
+GAP: Final = 10 * RATE
+"""A jump of the timestamp by more is a new clock: the stream goes on where it is."""
+MOST: Final = 4096
+"""Streams in one capture."""
+LONGEST_FILL: Final = 5 * RATE
+
+
+class _Packet(NamedTuple):
+    number: int
+    stamp: int
+    kind: int
+    payload: bytes
+
+
+class Stream:
+    """One RTP stream: a flow and an SSRC."""
+
+    def __init__(self, seed: int | None) -> None:
+        self.channel = Channel(seed)
+        self.samples = 0
+        self.marks: list[Mark] = []
+        """Telephone-events."""
+        self.unheard: Counter[int] = Counter()
+        """Packets by payload type that no audio could be got from."""
+        self.packets = self.cut = 0
+        self._last: int | None = None
+        self._run = 0
+        self._waiting: list[_Packet] = []
+        self._next: int | None = None
+        self._event: tuple[int, int] | None = None
+
+    @property
+    def is_rtp(self) -> bool:
+        return self._run >= SURE
+
+    def push(self, payload: bytes, whole: bool) -> None:
+        """Take a datagram that looks like RTP (RFC 3550 section 5.1)."""
+        sequence, stamp = struct.unpack_from("!HI", payload, 2)
+        begin = 12 + 4 * (payload[0] & 15)
+        if payload[0] & 0x10 and len(payload) >= begin + 4:
+            begin += 4 + 4 * int.from_bytes(payload[begin + 2 : begin + 4])
+        end = len(payload) - (payload[-1] if payload[0] & 0x20 and payload[-1] <= len(payload) - begin else 0)
+        number = sequence
+        if self._last is not None:
+            number = self._last + ((sequence - self._last + 0x8000 & 0xFFFF) - 0x8000)
+            if not self.is_rtp:
+                self._run = self._run + 1 if number - self._last in (0, 1, 2) else 0
+        self._last = number if self._last is None or number > self._last else self._last
+        self.packets += 1
+        self.cut += not whole
+        heapq.heappush(self._waiting, _Packet(number, stamp, payload[1] & 0x7F, payload[begin:end]))
+        if self.is_rtp and len(self._waiting) > LATE:
+            self._take(heapq.heappop(self._waiting))
+        elif len(self._waiting) > LATE:
+            heapq.heappop(self._waiting)
+
+    def finish(self) -> None:
+        """There is no more."""
+        while self.is_rtp and self._waiting:
+            self._take(heapq.heappop(self._waiting))
+        self.channel.finish()
+
+    def _take(self, packet: _Packet) -> None:
+        if packet.kind in G711:
+            self._audio(packet)
+        elif packet.kind >= 96 and _is_event(packet.payload):
+            self._key(packet)
+        elif packet.kind not in SILENT and packet.payload:
+            self.unheard[packet.kind] += 1
+
+    def _audio(self, packet: _Packet) -> None:
+        octets = np.frombuffer(packet.payload, np.uint8)
+        if self._next is not None:
+            ahead = (packet.stamp - self._next + 0x80000000 & 0xFFFFFFFF) - 0x80000000
+            if ahead < 0 and -ahead < len(octets):
+                octets = octets[-ahead:]
+            elif -GAP < ahead < 0:
+                return  # a copy of what was there
+            elif 0 < ahead < GAP:
+                self._give(np.zeros(min(ahead, LONGEST_FILL), np.float32))
+        self._next = packet.stamp + len(packet.payload) & 0xFFFFFFFF
+        self._give(g711.decode(octets, G711[packet.kind]))
+
+    def _give(self, samples: g711.Samples) -> None:
+        self.samples += len(samples)
+        self.channel.push(samples)
+
+    def _key(self, packet: _Packet) -> None:
+        """A telephone-event (RFC 4733 section 2.3): one key for each timestamp."""
+        code, volume, duration = packet.payload[0], packet.payload[1] & 0x3F, int.from_bytes(packet.payload[2:4])
+        if code > 15:
+            return
+        press = packet.stamp, packet.kind
+        if press == self._event and self.marks:
+            last = self.marks[-1]
+            self.marks[-1] = last._replace(end=max(last.end, last.start + duration))
+        else:
+            self.marks.append(Mark("telephone-event", self.samples, self.samples + duration, -float(volume), 10.0))
+        self._event = press
+
+
+def _is_event(payload: bytes) -> bool:
+    """Whether it is one telephone-event: four octets, the reserved bit clear, a duration (RFC 4733 section 2.3)."""
+    return len(payload) == 4 and not payload[1] & 0x40 and payload[0] <= 63
+
+
+def _looks(payload: bytes) -> bool:
+    """Version 2, room for the header, and no RTCP (RFC 5761 section 4)."""
+    return len(payload) >= 12 and payload[0] >> 6 == 2 and not 72 <= payload[1] & 0x7F <= 76
+
+
+class Capture:
+    """The RTP streams of a capture; `read` looks through all of it."""
+
+    def __init__(self, seed: int | None) -> None:
+        self._seed = seed
+        self._all: dict[tuple[object, ...], Stream] = {}
+        self.reason = ""
+
+    def read(self, file: BufferedReader) -> None:
+        """Look through the capture; `reason` says where it could not be read to its end."""
+        try:
+            for datagram in pcap.datagrams(file):
+                if not _looks(datagram.payload):
+                    continue
+                name = (*datagram.flow, datagram.payload[8:12])
+                stream = self._all.get(name)
+                if stream is None:
+                    if len(self._all) >= MOST:
+                        self._drop()
+                    if len(self._all) >= MOST:
+                        self.reason = f"more than {MOST} RTP streams: the others were not looked at"
+                        continue
+                    stream = self._all[name] = Stream(self._seed_of(name))
+                stream.push(datagram.payload, datagram.whole)
+        except pcap.Damaged as error:
+            self.reason = str(error)
+        for stream in self.streams:
+            stream.finish()
+        unheard: Counter[int] = Counter()
+        for stream in self.streams:
+            unheard += stream.unheard
+        cut = sum(stream.cut for stream in self.streams)
+        if unheard and not self.reason:
+            kinds = ", ".join(map(str, sorted(unheard)))
+            self.reason = f"{sum(unheard.values())} packet(s) of payload type {kinds} cannot be heard"
+        if cut and not self.reason:
+            self.reason = f"{cut} packet(s) were captured in part"
+
+    def _drop(self) -> None:
+        """Forget what has turned out to be no RTP."""
+        for name in [name for name, stream in self._all.items() if not stream.is_rtp]:
+            del self._all[name]
+
+    def _seed_of(self, name: tuple[object, ...]) -> int | None:
+        if self._seed is None:
+            return None
+        digest = hashlib.sha256(repr(name).encode()).digest()
+        return self._seed ^ int.from_bytes(digest[:4])
+
+    @property
+    def streams(self) -> list[Stream]:
+        """Those that are RTP, in the order in which they began."""
+        return [stream for stream in self._all.values() if stream.is_rtp]

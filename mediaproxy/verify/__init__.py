@@ -1,0 +1,1 @@
+"""`flattone verify`: recordings, audit logs and scan reports, as they were written?"""
