@@ -68,7 +68,7 @@ class Cluster:
         from distributed import as_completed
 
         todo = iter(paths)
-        doing = as_completed(with_results=False)
+        doing = as_completed(loop=self._client.loop, with_results=False)
         batches: dict[Any, list[str]] = {}
 
         def more() -> None:

@@ -102,7 +102,11 @@ def _remote(url: str) -> Iterator[Place]:
     except Exception as error:  # a store's library raises what it likes; its text may hold a credential
         yield Place(url, 0, f"the store cannot be asked ({type(error).__name__})")
         return
-    chain = url[: url.rfind("::") + 2] if "::" in url else ""
+    outer, chained, rest = url.partition("::")
+    inside_archive = chained and "://" in outer  # zip://name::s3://bucket/a.zip, against simplecache::s3://bucket/name
     for name in sorted(found):
         if found[name].get("type", "file") == "file":
-            yield Place(chain + str(system.unstrip_protocol(name)), int(found[name].get("size") or 0))
+            full = str(system.unstrip_protocol(name))
+            if chained:
+                full = f"{full}::{rest}" if inside_archive else f"{outer}::{full}"
+            yield Place(full, int(found[name].get("size") or 0))

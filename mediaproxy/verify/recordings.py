@@ -102,7 +102,7 @@ def _read(path: Path) -> Manifest | None:
         document = msgspec.json.decode(path.read_bytes())
         document.pop(signing.FIELD, None)
         return msgspec.convert(document, Manifest)
-    except (OSError, msgspec.MsgspecError, AttributeError, RecursionError):
+    except (OSError, ValueError, AttributeError, RecursionError):  # msgspec's errors are ValueErrors
         return None
 
 

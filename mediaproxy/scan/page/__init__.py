@@ -100,8 +100,7 @@ def _sampling(plan: Mapping[str, Any] | None) -> str:
     )
     return (
         f"<p>{plan['size']:,} of {plan['population']:,} files, drawn with seed {plan['seed']}. "
-        f"{_text(plan['means'])}</p><table><thead><tr><th>Stratum</th><th>Files</th><th>Drawn</th></tr></thead>"
-        f"<tbody>{strata}</tbody></table>"
+        f"{_text(plan['means'])}</p>{_table(('Stratum', 'Files', 'Drawn'), strata)}"
     )
 
 
@@ -112,13 +111,18 @@ def _detection(head: Mapping[str, Any]) -> str:
         for name, one in head["detection"].items()
     )
     alarms = head["alarms"]
+    if not rows:
+        return "<p>Nothing was planted (--no-plant): how much this scan can find was not measured.</p>"
+    table = _table(("Planted", "Copies", "Found", "Share", "95 % limits"), rows)
     return (
-        "<table><thead><tr><th>Planted</th><th>Copies</th><th>Found</th><th>Share</th><th>95 % limits</th></tr></thead>"
-        f"<tbody>{rows}</tbody></table><p>Suspect runs in files without a whole key: {alarms['suspect_runs']:,}, "
+        f"{table}<p>Suspect runs in files without a whole key: {alarms['suspect_runs']:,}, "
         f"{alarms['per_channel_hour']:g} an hour of a channel ({_text(alarms['means'])}).</p>"
-        if rows
-        else "<p>Nothing was planted (--no-plant): how much this scan can find was not measured.</p>"
     )
+
+
+def _table(heads: Sequence[str], rows: str) -> str:
+    head = "".join(f"<th>{name}</th>" for name in heads)
+    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
 
 
 def _row(v: FileVerdict) -> str:
