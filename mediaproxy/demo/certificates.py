@@ -1,4 +1,4 @@
-"""A certificate authority and a server certificate for localhost, made for one run."""
+"""A certificate authority, a server certificate for localhost and a key for signatures, made for one run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 
@@ -57,6 +57,16 @@ def make(directory: Path, host: str = "localhost") -> tuple[Path, Path, Path]:
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     return paths
+
+
+def signing_key(path: Path) -> None:
+    """Write an Ed25519 private key in PEM, as `openssl genpkey -algorithm ed25519` does."""
+    path.touch(mode=0o600)
+    path.write_bytes(
+        ed25519.Ed25519PrivateKey.generate().private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
 
 
 def _usage(sign: bool) -> x509.KeyUsage:

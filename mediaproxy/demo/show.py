@@ -22,6 +22,7 @@ from mediaproxy.demo import attacker, picture
 from mediaproxy.demo.phone import Phone
 from mediaproxy.demo.site import EXTENSION, Site
 from mediaproxy.scan.look import Options, look
+from mediaproxy.verify import command as verify
 
 CARD = "4111111111111111"
 """Visa's published test number."""
@@ -289,6 +290,8 @@ def _report(out: Path, sent: NDArray[np.uint8], heard: NDArray[np.uint8], relay:
         print(f"  {path}  scan: {verdict.state}")
         if verdict.state != "clean":
             raise Failed("a recording is not clean")
+    if verify.run([str(path) for path in found]) != 0:
+        raise Failed("a recording is not what its manifest says")
     raw = out / "caller-unmasked-test-card.wav"
     wav.write(raw, g711.DECODE_INT16[g711.PCMU][sent])
     verdict = look(str(raw), Options(seed=None))

@@ -63,7 +63,7 @@ class Site:
         settings: dict[str, str] | None = None,
     ) -> None:
         """settings: further lines of the configuration: of the peers `caller` and `desk`, of the routes `inbound` and
-        `outbound`, of the sides `trunk` and `agent`, of `media` and `api`, and `more` for whole tables."""
+        `outbound`, of the sides `trunk` and `agent`, of `media`, `api` and `recording`, and `more` for whole tables."""
         self._settings = settings or {}
         self.directory, self.recordings = directory, recordings
         self.trunk = ("127.0.0.1", listening_port())
@@ -73,6 +73,7 @@ class Site:
         self.api = listening_port()
         self.token, self.agent_token, self.auditor_token = (secrets.token_urlsafe(24) for _ in range(3))
         self.audit = directory / "audit"
+        self.signing_key = directory / "recording.key"
         self.log = directory / "flattone.log"
         self.config = directory / "flattone.toml"
         self._phones = (caller_port, agent_port)
@@ -93,6 +94,7 @@ class Site:
     def _start(self) -> None:
         authority, certificate, key = certificates.make(self.directory)
         self.audit.mkdir(exist_ok=True)
+        certificates.signing_key(self.signing_key)
         bearer = self.directory / "gateway.token"
         bearer.write_text(secrets.token_urlsafe(24))
         arguments = ["--certificate", str(certificate), "--key", str(key), "--bearer-file", str(bearer)]
@@ -136,7 +138,9 @@ class Site:
         caller, agent = self._phones
         digests = [hashlib.sha256(t.encode()).hexdigest() for t in (self.token, self.agent_token, self.auditor_token)]
         add = (
-            dict.fromkeys(("caller", "desk", "inbound", "outbound", "trunk", "agent", "media", "api", "more"), "")
+            dict.fromkeys(
+                ("caller", "desk", "inbound", "outbound", "trunk", "agent", "media", "api", "recording", "more"), ""
+            )
             | self._settings
         )
         desk = "" if "address" in add["desk"] else f'address = "127.0.0.1:{agent}"'
@@ -229,6 +233,8 @@ directory = "{self.audit}"
 
 [recording]
 directory = "{self.recordings}"
+signing_key = "{self.signing_key}"
+{add["recording"]}
 
 [stop]
 grace_seconds = 1
