@@ -26,7 +26,7 @@ check: $(READY)
 # pesq is compiled on the spot; without it one row of the masking table is left out.
 bench: $(READY) peers
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --require-hashes -r benchmarks/pesq.txt || echo "pesq needs a C compiler" >&2
-	@failed=0; for name in masking decode dsp_cost calls naive sip capture agent; do \
+	@failed=0; for name in masking decode dsp_cost calls naive sip capture agent scan; do \
 	  $(BIN)/python -m benchmarks.$$name --json benchmarks/results/$$name.json || failed=1; done; exit $$failed
 
 fuzz: $(READY)

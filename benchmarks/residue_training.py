@@ -32,7 +32,7 @@ Features = NDArray[np.float64]
 SPEEDS: Final = (0.68, 0.74, 0.8, 0.87, 0.93, 1.0, 1.07, 1.15, 1.25)
 FLAT_HZ: Final = 540.0
 HIDDEN: Final = (32, 16)
-PIECES, KEYS = 160, 240
+PIECES, KEYS = 160, 320
 """Jobs of positive examples for each network."""
 ALARMS_AN_HOUR: Final = {"residue": 0.1, "wholekey": 0.05}
 """On unheard voices; where examples lie well above the false alarms, the threshold is in the middle between them."""
@@ -107,7 +107,7 @@ def pieces(seed: int) -> Heard:
 def keys(seed: int) -> Heard:
     """The events that whole keys make."""
     rng = np.random.default_rng(seed)
-    level = rng.uniform(-36, -4)
+    level = rng.uniform(-36, -4) if rng.random() < 0.6 else rng.uniform(-37, -33)
     presses = [
         synth.Press(int(rng.integers(16)), float(rng.choice([40, 40, rng.uniform(40, 150)])), level,
                     rng.uniform(-8, 6), rng.uniform(-0.018, 0.018), rng.uniform(-0.018, 0.018))
@@ -119,7 +119,7 @@ def keys(seed: int) -> Heard:
         voice = material.speech(material.TUNE)
         at = int(rng.integers(len(voice) - len(audio)))
         audio += voice[at : at + len(audio)] * np.float32(g711.amplitude(level - rng.uniform(0, 20)) / np.sqrt(2))
-    audio = CODECS[rng.choice(list(CODECS))](audio)
+    audio = CODECS[rng.choice(list(CODECS), p=[0.1, 0.15, 0.15, 0.15, 0.15, 0.3])](audio)
     found = wholekey.events(audio)
     on = _on([(int(a), int(b)) for a, b in marks], found.start, found.end, found.features)
     return Heard("talk" if talk else "", on, 0.0)
