@@ -12,7 +12,6 @@ import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -23,8 +22,10 @@ from sklearn.neural_network import MLPClassifier
 
 from benchmarks import material
 from dsp import g711, residue, synth, wholekey
+from dsp.network import Network
 from mediaproxy import offline
 from mediaproxy.media import modes
+from mediaproxy.scan import weights
 
 Audio = NDArray[np.float32]
 Features = NDArray[np.float64]
@@ -224,17 +225,13 @@ def _fit(positive: Features, negative: list[Heard]) -> dict[str, Any]:
     model = MLPClassifier(HIDDEN, alpha=1e-2, batch_size=256, max_iter=60, random_state=7, n_iter_no_change=60)
     model.fit(np.clip((x - middle) / scale, -6, 6), y)
     arrays: dict[str, Any] = {"middle": middle, "scale": scale, "layers": np.int64(len(model.coefs_))}
-    for number, (weights, bias) in enumerate(zip(model.coefs_, model.intercepts_, strict=True)):
-        arrays |= {f"weights{number}": weights.astype(np.float32), f"bias{number}": bias.astype(np.float32)}
+    for number, (coefficients, bias) in enumerate(zip(model.coefs_, model.intercepts_, strict=True)):
+        arrays |= {f"weights{number}": coefficients.astype(np.float32), f"bias{number}": bias.astype(np.float32)}
     return arrays
 
 
 def _score(arrays: dict[str, Any], features: Features) -> Features:
-    x = np.clip((features - arrays["middle"]) / arrays["scale"], -6, 6)
-    for number in range(int(arrays["layers"])):
-        x = x @ arrays[f"weights{number}"] + arrays[f"bias{number}"]
-        x = np.maximum(x, 0) if number + 1 < int(arrays["layers"]) else x
-    return np.asarray(x[:, 0])
+    return Network(arrays | {"threshold": 0.0}).score(features)
 
 
 def main() -> int:
@@ -250,7 +247,7 @@ def main() -> int:
     for number, module in enumerate((residue, wholekey)):
         name = module.__name__.removeprefix("dsp.")
         arrays = train(positive[name], [pair[number] for pair in heard], ALARMS_AN_HOUR[name])
-        np.savez(Path(str(module.__file__)).with_name(f"{name}.npz"), **arrays)
+        np.savez(weights.FOLDER / f"{name}.npz", **arrays)
     return 0
 
 

@@ -1,8 +1,9 @@
-"""A small network that scores events: weights from a file, made by `python -m benchmarks.residue_training`."""
+"""A small network that scores events: its weights are made by `python -m benchmarks.residue_training`."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +18,12 @@ class Network:
     The score is the logarithm of the odds less the threshold that was chosen with the weights: positive is a finding.
     """
 
-    def __init__(self, path: Path) -> None:
-        with np.load(path, allow_pickle=False) as kept:
-            self._middle, self._scale = kept["middle"], kept["scale"]
-            self._layers = [(kept[f"weights{i}"], kept[f"bias{i}"]) for i in range(int(kept["layers"]))]
-            self._threshold = float(kept["threshold"])
+    def __init__(self, arrays: Mapping[str, Any]) -> None:
+        """middle, scale: float64[k]; layers: their number; weights0: float32[k, m], bias0: float32[m], and so on;
+        threshold."""
+        self._middle, self._scale = arrays["middle"], arrays["scale"]
+        self._layers = [(arrays[f"weights{i}"], arrays[f"bias{i}"]) for i in range(int(arrays["layers"]))]
+        self._threshold = float(arrays["threshold"])
 
     def score(self, features: Features) -> Scores:
         """float64[n] of float64[n, k]."""

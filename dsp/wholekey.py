@@ -8,10 +8,8 @@ network.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -66,30 +64,17 @@ class _Events:
     features: Features
 
 
-def find(samples: Samples, threshold: float = 0.0) -> list[WholeKey]:
-    """The keys in float32[n] at 8000 Hz, full scale 1.0, whose score is over `threshold`, by time."""
+def find(samples: Samples, network: Network, threshold: float = 0.0) -> list[WholeKey]:
+    """The keys in float32[n] at 8000 Hz, full scale 1.0, whose score by `network` is over `threshold`."""
     found = events(samples)
     if not len(found.start):
         return []
-    score = _network().score(found.features)
+    score = network.score(found.features)
     level = found.features[:, NAMES.index("level")]
     return [
         WholeKey(int(found.start[i]), int(found.end[i]), float(level[i]), float(score[i]))
         for i in np.flatnonzero(score > threshold)
     ]
-
-
-@cache
-def _network() -> Network:
-    return Network(_WEIGHTS)
-
-
-def weights_hash() -> str:
-    """SHA-256 of the network's file, for a report that says what has judged."""
-    return hashlib.sha256(_WEIGHTS.read_bytes()).hexdigest()
-
-
-_WEIGHTS: Final = Path(__file__).with_name("wholekey.npz")
 
 
 def events(samples: Samples) -> _Events:

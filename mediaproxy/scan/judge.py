@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsp import g711, residue, synth, wholekey
+from mediaproxy.scan import weights
 from mediaproxy.scan.verdict import Finding, Kind, Planted
 
 Block = NDArray[np.float32]
@@ -55,10 +56,13 @@ class Mark(NamedTuple):
 def marks(audio: Block) -> list[Mark]:
     """What is in float32[n], down to doubtful scores; a whole key that is not sure counts as a residue."""
     found = []
-    for key in wholekey.find(audio, UNSURE + DOUBTFUL):
+    for key in wholekey.find(audio, weights.network("wholekey"), UNSURE + DOUBTFUL):
         kind, score = ("key", key.score) if key.score > 0 else ("residue", key.score - UNSURE)
         found.append(Mark(cast(Kind, kind), key.start, key.end, key.level_dbm0, score))
-    found += [Mark("residue", r.start, r.end, r.level_dbm0, r.score) for r in residue.find(audio, DOUBTFUL)]
+    found += [
+        Mark("residue", r.start, r.end, r.level_dbm0, r.score)
+        for r in residue.find(audio, weights.network("residue"), DOUBTFUL)
+    ]
     return found
 
 

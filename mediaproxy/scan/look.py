@@ -15,7 +15,7 @@ import msgspec
 
 from mediaproxy import __version__
 from mediaproxy.printable import shown
-from mediaproxy.scan import audio, forms, rtp
+from mediaproxy.scan import audio, forms, rtp, weights
 from mediaproxy.scan.judge import RATE, Channel, finding, grouped
 from mediaproxy.scan.verdict import FileVerdict, Finding, Planted, State
 
@@ -29,10 +29,7 @@ class Options(msgspec.Struct, frozen=True):
 
     def hash(self) -> str:
         """Of everything that makes a verdict: these, the version, the detectors' weights."""
-        from dsp import residue, wholekey
-
-        weights = [residue.weights_hash(), wholekey.weights_hash()]
-        return hashlib.sha256(msgspec.json.encode([__version__, weights, self])).hexdigest()
+        return hashlib.sha256(msgspec.json.encode([__version__, weights.digest(), self])).hexdigest()
 
 
 class _Changed(Exception):

@@ -18,6 +18,7 @@ from dsp import decoder, g711, keypad, residue, synth
 from mediaproxy.config import MediaConfig
 from mediaproxy.ipc import messages as m
 from mediaproxy.ipc.key import BYTES
+from mediaproxy.scan import weights
 from tests.fixtures import memory
 from tests.fixtures.worker import Heard, Line, WorkerProcess
 
@@ -36,7 +37,7 @@ def keys_in(heard: list[Heard]) -> list[object]:
     """Keys and what is left of keys in what the agent got, in order of arrival."""
     octets = np.frombuffer(b"".join(packet.payload for packet in heard if packet.payload_type == 0), np.uint8)
     sound = g711.decode(octets, g711.PCMU)
-    return [*decoder.decode_keys(sound, 8000), *residue.find(sound)]
+    return [*decoder.decode_keys(sound, 8000), *residue.find(sound, weights.network("residue"))]
 
 
 def ports() -> str:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from dsp import g711, keypad, synth
 from mediaproxy import offline, wav
 from mediaproxy.media import modes
+from mediaproxy.scan import weights
 from mediaproxy.scan.look import Options, look
 from mediaproxy.scan.verdict import FileVerdict
 from tests.fixtures import keyed, pcaps, recorded
@@ -352,6 +353,7 @@ def test_every_file_made_of_a_good_one_by_chance_is_judged_and_nothing_raises(tm
 def test_the_sixteen_keys_are_all_found() -> None:
     from dsp import wholekey
 
+    network = weights.network("wholekey")
     for key in range(16):
         tone = np.concatenate([np.zeros(800), synth.tone_pair(synth.Press(key, 50, -20)), np.zeros(800)])
-        assert len(wholekey.find(tone.astype(np.float32))) == 1, keypad.KEYS[key]
+        assert len(wholekey.find(tone.astype(np.float32), network)) == 1, keypad.KEYS[key]
