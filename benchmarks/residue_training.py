@@ -146,6 +146,10 @@ def sounds(job: tuple[str, float]) -> tuple[Heard, Heard]:
         parts = [audio[: len(audio) // 2] for audio in material.music()]
     elif voice == "masked":
         parts = [_masked(rng) for _ in range(40)]
+    elif voice == "synthetic":
+        parts = [synth.speechlike(10, rng, rng.uniform(-30, -12)) for _ in range(60)]
+    elif voice == "substituted":
+        parts = [_armed(rng) for _ in range(60)]
     elif voice == "clicks":
         parts = [_clicks(rng) for _ in range(60)]
     else:
@@ -176,6 +180,15 @@ def _masked(rng: np.random.Generator) -> Audio:
     audio, _ = synth.keying(presses, rng, (60, 300), noise_dbm0=rng.uniform(-70, -50))
     mode = modes.parse(str(rng.choice(["guarded", "armed"])))
     return g711.decode(offline.mask(g711.encode(audio, g711.PCMU), mode).octets, g711.PCMU)
+
+
+def _armed(rng: np.random.Generator) -> Audio:
+    """Speech as an armed leg gives it on."""
+    voice = material.speech(material.TUNE)
+    at = int(rng.integers(len(voice) - 80_000))
+    speech = voice[at : at + 80_000] * np.float32(g711.amplitude(rng.uniform(-30, -12)) / np.sqrt(2))
+    speech = speech if rng.random() < 0.6 else synth.speechlike(10, rng, rng.uniform(-30, -12))
+    return g711.decode(offline.mask(g711.encode(speech, g711.PCMU), modes.parse("armed")).octets, g711.PCMU)
 
 
 def _clicks(rng: np.random.Generator) -> Audio:
@@ -240,7 +253,10 @@ def main() -> int:
 
     warnings.simplefilter("ignore", ConvergenceWarning)
     jobs = [(voice, speed) for voice in material.TUNE for speed in SPEEDS]
-    jobs += [("music", 1.0), *((name, 1 + i / 1000) for name in ("masked", "clicks") for i in range(4))]
+    jobs += [
+        ("music", 1.0),
+        *((name, 1 + i / 1000) for name in ("masked", "clicks", "synthetic", "substituted") for i in range(4)),
+    ]
     with ProcessPoolExecutor() as pool:
         positive = {"residue": list(pool.map(pieces, range(PIECES))), "wholekey": list(pool.map(keys, range(KEYS)))}
         heard = list(pool.map(sounds, jobs))

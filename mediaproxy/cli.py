@@ -132,7 +132,7 @@ def _scan_options(scan: argparse.ArgumentParser) -> None:
         help="scan as many as it takes to show, if none has a find, that less than SHARE of all have one (0.01: 299)",
     )  # fmt: skip
     part.add_argument("--confidence", type=_share, default=0.95, metavar="C", help="of that; default 0.95")
-    part.add_argument("--seed", type=int, default=1, metavar="S", help="of the draw, and of what is planted")
+    part.add_argument("--seed", type=_natural, default=1, metavar="S", help="of the draw, and of what is planted")
     part.add_argument(
         "--strata", choices=("folder", "none"), default="folder", help="draw from each folder by its share, or from all"
     )
@@ -152,6 +152,13 @@ def _count(text: str) -> int:
     value = int(text)
     if not 1 <= value <= 10**9:
         raise argparse.ArgumentTypeError("1 and more")
+    return value
+
+
+def _natural(text: str) -> int:
+    value = int(text)
+    if not 0 <= value <= 10**9:
+        raise argparse.ArgumentTypeError("0 and more")
     return value
 
 
@@ -231,10 +238,8 @@ def _demo(args: argparse.Namespace) -> int:
 
 
 def _scan(args: argparse.Namespace) -> int:
-    try:
-        from mediaproxy.scan import command
-    except ModuleNotFoundError as error:
-        return _wrong(f"scan needs {error.name}: pip install 'flattone[scan]'")
+    from mediaproxy.scan import command
+
     return command.run(
         command.Request(
             args.paths, args.report, args.sign, args.json, args.quiet, args.workers, args.state, not args.no_plant,

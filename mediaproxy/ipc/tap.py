@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections import deque
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,16 +34,28 @@ class Tap:
         self._inside: set[int] = set()
         """Calls of which there is something in the message."""
         self._lost: set[int] = set()
+        self._kept: deque[m.Message] = deque(maxlen=100_000)
+        """What the channel has not taken yet, beside audio."""
 
     def start(self, call: str, number: int, at: float, route: str, mode: str) -> None:
-        self.channel.send(m.StartRecording(call, number, at, route, mode))
+        self._tell(m.StartRecording(call, number, at, route, mode))
 
     def mode(self, number: int, at: float, mode: str, alarm: str = "") -> None:
-        self.channel.send(m.RecordingMode(number, at, mode, alarm))
+        self._tell(m.RecordingMode(number, at, mode, alarm))
 
     def stop(self, number: int) -> None:
         self._lost.discard(number)
-        self.channel.send(m.StopRecording(number))
+        self._tell(m.StopRecording(number))
+
+    def _tell(self, message: m.Message) -> None:
+        """Send, or keep for later in its order: a recording whose end is lost would never end."""
+        if self._kept or not self.channel.send(message):
+            self._kept.append(message)
+
+    def forget(self) -> None:
+        """The recorder was restarted: what waits for it means nothing to it."""
+        self._kept.clear()
+        self._lost.clear()
 
     def add(
         self, number: int, side: int, codec: int, timestamp: int, at: float, octets: NDArray[np.uint8], flags: int = 0
@@ -56,7 +69,9 @@ class Tap:
             self.flush()
 
     def flush(self) -> None:
-        if len(self._parts) > 1 and not self.channel.send_raw(self._parts):
+        while self._kept and self.channel.send(self._kept[0]):
+            self._kept.popleft()
+        if len(self._parts) > 1 and (self._kept or not self.channel.send_raw(self._parts)):
             if not self._behind:
                 log.get().warning("recording-behind")
             self.dropped, self._behind = self.dropped + 1, True

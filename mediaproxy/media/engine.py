@@ -77,7 +77,7 @@ class Engine:
         self.alarms: list[int] = []
         """Trunk slots behind which the guard heard a key this tick: armed ones are sealed, guarded ones silent."""
         self.out = Rows()
-        self.heard: list[tuple[int, int, int, int]] = []
+        self.heard: list[tuple[int, int, int, int, bool]] = []
         """Of recorded calls, each audio row that went out this tick: (row, slot it left by, timestamp, codec)."""
         self._tails: dict[int, tuple[int, float]] = {}
         """Of slots whose last press came as events: where its flat tone ends, and when the next of it is due."""
@@ -240,7 +240,7 @@ class Engine:
         for to in self.prompts.unspoken(now):
             spoken = self.prompts.alone(self.out, self.egress, to, int(self._ptime[to]), now)
             if spoken is not None and self._recorded[to]:
-                self.heard.append(spoken)
+                self.heard.append((*spoken, False))
         self.reports.due(out, now, wall)
         if out.count == len(out.slot):
             self.overflow += 1
@@ -331,7 +331,8 @@ class Engine:
         if recorded.any():
             for i in np.flatnonzero(recorded & (ROLE[kind[chosen]] == AUDIO)):
                 stamp, codec = int(head.timestamp[chosen[i]]), int(kind[chosen[i]])
-                self.heard.append((at.start + int(i), int(to[i]), stamp, codec))
+                passed = not self._trunk[to[i]]  # towards the agent, as it came
+                self.heard.append((at.start + int(i), int(to[i]), stamp, codec, passed))
 
     def _another_source(self, slot: int) -> None:
         """A packet of a source that has not been heard before: its clock is new, a running mask goes on."""
@@ -422,7 +423,7 @@ class Engine:
         if recorded.any():
             for i in np.flatnonzero(recorded):
                 row = good[i]
-                self.heard.append((at.start + int(i), int(to[row]), int(timestamp[row]), int(codec[row])))
+                self.heard.append((at.start + int(i), int(to[row]), int(timestamp[row]), int(codec[row]), False))
 
     def _noise(self, rows: Rows, chosen: Index, head: rtp.Headers, now: float) -> None:
         """Comfort noise: its level, and nothing else of it. What follows begins after a gap."""

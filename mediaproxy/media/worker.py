@@ -213,22 +213,24 @@ class Worker:
         self._engine.keys.clear()
 
     def _record(self, out: Rows, now: float) -> None:
+        masked = self._engine.tally.masked
         heard: list[Call] = []
-        for row, slot, timestamp, codec in self._engine.heard:
+        for row, slot, timestamp, codec, passed in self._engine.heard:
             call = self._by_slot.get(slot)
-            if call is not None:
+            if call is None:
+                continue
+            side, flags = 1, 0  # what leaves by the trunk slot is what the agent said
+            if slot != call.trunk:
                 heard.append(call)
-                side = 1 if slot == call.trunk else 0  # what leaves by the trunk slot is what the agent said
-                octets = out.slab[row, 12 : out.length[row]]
-                passing = side == 0 and self._engine.mode[call.trunk] == Mode.PASSTHROUGH  # keys may be in it
-                flags = tap.MASKED if side == 0 and call.masked != self._engine.tally.masked[call.trunk] else 0
-                if call.unrecorded or passing:
-                    octets = np.full_like(octets, g711.SILENCE[codec])
-                    flags |= tap.SILENT
-                self._tap.add(call.number, side, codec, timestamp, now, octets, flags)
+                side, flags = 0, tap.MASKED if call.masked != int(masked[call.trunk]) else 0
+            octets = out.slab[row, 12 : out.length[row]]
+            if call.unrecorded or passed:  # in passthrough there may be keys in it
+                octets = np.full_like(octets, g711.SILENCE[codec])
+                flags |= tap.SILENT
+            self._tap.add(call.number, side, codec, timestamp, now, octets, flags)
         self._tap.flush()
         for call in heard:
-            call.masked = int(self._engine.tally.masked[call.trunk])
+            call.masked = int(masked[call.trunk])
 
     # Messages
 
@@ -240,6 +242,7 @@ class Worker:
                 self.stopping = True
         for message in self._tap.channel.receive():
             if isinstance(message, m.Hello):
+                self._tap.forget()
                 for call in self._calls.values():
                     if call.record:
                         self._tap.start(call.id, call.number, self._clock(), call.route, self._mode(call))
@@ -424,6 +427,7 @@ class Worker:
             self._tap.stop(call.number)
 
     def _check_idle(self, now: float) -> None:
+        self._tap.flush()
         for call in list(self._calls.values()):
             quiet = now - max(self._engine.last_arrival[slot] for slot in call.slots)
             too_old = 0 < self._longest < now - call.began

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import lzma
 import os
 import re
 import time
-from collections.abc import Iterator
+import zlib
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -14,7 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from mediaproxy import __version__, chain, evidence, log, signing
-from mediaproxy.chainfile import ChainFile, Syslog
+from mediaproxy.chainfile import ChainFile, Syslog, lines
 from mediaproxy.config import RecordingConfig
 from mediaproxy.evidence import Entry, Manifest
 from mediaproxy.recording.sinks import sink
@@ -56,7 +58,7 @@ class Archive:
                     fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
                     into = sink(self._config.form, os.fdopen(fd, "w+b"), self._config.kbits)
                     return Recording(call, route, mode, at, into, path, part)
-        raise FileExistsError(17, "no name is free")
+        raise FileExistsError(errno.EEXIST, "no name is free")
 
     def end(self, recording: Recording, complete: bool) -> Path:
         """Make it whole, write its manifest, chain it, give it its name. Raises OSError."""
@@ -70,8 +72,7 @@ class Archive:
 
     def _keep(self, part: Path, path: Path, **facts: Any) -> None:
         name = path.relative_to(self._folder).as_posix()
-        with part.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = _hash(part)
         self._reopen()
         before = self._journal.link
         about = Manifest(
@@ -80,8 +81,8 @@ class Archive:
         )  # fmt: skip
         data = signing.seal(msgspec.to_builtins(about), self._signer)
         beside = path.with_suffix(".json")
-        beside.write_bytes(data)
         try:
+            beside.write_bytes(data)
             self._write(
                 {
                     "event": "recorded", "at": _utc(time.time()), "file": name, "sha256": digest,
@@ -107,69 +108,95 @@ class Archive:
             self._journal.close()
             self._journal = fresh
 
-    def recover(self) -> int:
-        """Take in what a recorder that died has left as parts; returns how many. What it knew of them is gone."""
-        count = 0
-        for part in sorted(self._folder.rglob(f"*{PART}")):
-            path = part.with_name(part.name.removesuffix(PART))
-            if path.suffix not in evidence.SUFFIXES.values() or path.exists():
+    def parts(self) -> list[Path]:
+        """What a recorder that died has left. To be asked before anything begins."""
+        endings = tuple(ending + PART for ending in evidence.SUFFIXES.values())
+        return sorted(path for path in self._folder.rglob(f"*{PART}") if path.name.endswith(endings))
+
+    def recover(self, part: Path) -> None:
+        """Take in such a part. What the recorder knew of it is gone, unless it died just before the end.
+
+        Raises OSError.
+        """
+        path = part.with_name(part.name.removesuffix(PART))
+        if path.exists():
+            raise FileExistsError(errno.EEXIST, "a recording of that name is there")
+        if any(entry.file == path.relative_to(self._folder).as_posix() for entry in self._kept().values()):
+            part.rename(path)  # chained already
+            return
+        if path.suffix == ".wav":
+            _complete_header(part)
+        self._keep(
+            part, path, call="", route="", complete=False, began=_utc(part.stat().st_mtime), seconds=0.0,
+            modes=(), masked=(), silent=(), alarms=(evidence.AlarmAt(0.0, "recorder-died"),),
+        )  # fmt: skip
+
+    def expire(self, now: float) -> tuple[int, int]:
+        """Delete what is older than its time, and write tombstones; returns how many, and how many would not go.
+
+        Raises OSError where the journal takes no more.
+        """
+        if not self._config.retention_days:
+            return 0, 0
+        limit, deleted, failed = _utc(now - self._config.retention_days * 86_400), 0, 0
+        for entry in self._kept().values():
+            if entry.at >= limit:
+                continue
+            path = self._folder / entry.file
+            if not path.resolve().is_relative_to(self._folder.resolve()):
+                failed += 1  # no line of ours
                 continue
             try:
-                if path.suffix == ".wav":
-                    _complete_header(part)
-                self._keep(
-                    part, path, call="", route="", complete=False, began=_utc(part.stat().st_mtime), seconds=0.0,
-                    modes=(), masked=(), silent=(), alarms=(evidence.AlarmAt(0.0, "recorder-died"),),
-                )  # fmt: skip
-                count += 1
+                path.unlink(missing_ok=True)
+                path.with_suffix(".json").unlink(missing_ok=True)
             except OSError as error:
-                log.get().error("recording-failed", path=str(path), reason=error.strerror)
-        return count
+                log.get().error("recording-not-deleted", path=str(path), reason=error.strerror)
+                failed += 1
+                continue
+            self._bury(entry)
+            deleted += 1
+            with suppress(OSError):  # of other recordings
+                for above in path.relative_to(self._folder).parents[:-1]:
+                    (self._folder / above).rmdir()
+        return deleted, failed
 
-    def expire(self, now: float) -> int:
-        """Delete what is older than its time, and write tombstones; returns how many. Raises OSError."""
-        if not self._config.retention_days:
-            return 0
-        limit, count = _utc(now - self._config.retention_days * 86_400), 0
-        for entry in self._kept():
-            if entry.at >= limit:
-                break  # lines are in the order of time
-            path = self._folder / entry.file
-            path.unlink(missing_ok=True)
-            path.with_suffix(".json").unlink(missing_ok=True)
-            self._reopen()
-            before = self._journal.link
-            stone = Entry(
-                before.seq + 1, "deleted", entry.file, entry.sha256, "", _utc(time.time()), entry.seq,
-                f"retention of {self._config.retention_days:g} days",
-            )  # fmt: skip
-            document = evidence.tombstone(stone, before.hash)
-            sealed = msgspec.json.decode(signing.seal(document, self._signer))
-            body = {key: value for key, value in sealed.items() if key not in ("seq", "previous")}
-            self._write(body)
-            count += 1
-        return count
+    def _bury(self, entry: Entry) -> None:
+        self._reopen()
+        before = self._journal.link
+        stone = Entry(
+            before.seq + 1, "deleted", entry.file, entry.sha256, "", _utc(time.time()), entry.seq,
+            f"retention of {self._config.retention_days:g} days",
+        )  # fmt: skip
+        sealed = msgspec.json.decode(signing.seal(evidence.tombstone(stone, before.hash), self._signer))
+        self._write({key: value for key, value in sealed.items() if key not in ("seq", "previous")})
 
-    def _kept(self) -> Iterator[Entry]:
-        """The recordings that were not deleted yet, oldest first."""
-        paths = sorted(self._folder.glob(f"{evidence.JOURNAL}[.-]*"), key=lambda path: path.stat().st_mtime)
-        entries: dict[int, Entry] = {}
-        for path in (*paths, self._folder / evidence.JOURNAL):
-            with suppress(FileNotFoundError), path.open("rb") as file:
-                for line in file:
+    def _kept(self) -> dict[int, Entry]:
+        """The recordings that were not deleted yet by the number of their line, oldest first; in all of the journal."""
+        recorded: dict[int, Entry] = {}
+        deleted: set[int] = set()
+        for path in self._folder.glob(f"{evidence.JOURNAL}*"):
+            try:
+                for line in lines(path):
                     with suppress(chain.Broken, msgspec.DecodeError):
                         chain.read(line)
                         entry = msgspec.json.decode(line, type=Entry)
                         if entry.event == "recorded":
-                            entries[entry.seq] = entry
+                            recorded[entry.seq] = entry
                         else:
-                            entries.pop(entry.recorded, None)
-        yield from sorted(entries.values(), key=lambda entry: entry.seq)
+                            deleted.add(entry.recorded)
+            except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
+                log.get().error("journal-unreadable", path=str(path), error=type(error).__name__)
+        return {number: recorded[number] for number in sorted(recorded) if number not in deleted}
 
     def close(self) -> None:
         self._journal.close()
         if self._anchor is not None:
             self._anchor.close()
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _chain_name() -> str:

@@ -7,9 +7,11 @@ takes as long as several ticks of all calls.
 from __future__ import annotations
 
 import select
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -36,6 +38,7 @@ class Recorder:
         self._recordings: dict[tuple[str, int], Recording] = {}
         self._buffer = bytearray(LARGEST)
         self.counters = {"recordings": 0.0, "failed": 0.0, "unclaimed": 0.0, "deleted": 0.0, "recovered": 0.0}
+        self._counting = threading.Lock()
         self._stopping = False
         self._archive: Archive | None = None
         self._ending = ThreadPoolExecutor(1, "ending")
@@ -46,10 +49,10 @@ class Recorder:
         """Open the archive; while that fails nothing is recorded, and every call that should be shows as failed."""
         try:
             self._archive = Archive(self._process.config.recording)
-            self.counters["recovered"] += self._archive.recover()
+            self._ending.submit(self._recover, self._archive.parts())
         except (OSError, chain.Broken, signing.KeyFileError) as error:
             log.get().error("recording-failed", reason=str(getattr(error, "strerror", None) or error))
-            self.counters["failed"] += 1
+            self._count("failed")
 
     def run(self) -> None:
         """Work until told to stop; what runs is completed."""
@@ -110,11 +113,12 @@ class Recorder:
             self._open()
         if self._archive is None:
             return
+        self._finish(key, complete=False)  # told twice
         try:
             self._recordings[key] = self._archive.begin(message.call, message.route, message.mode, message.at)
-            self.counters["recordings"] += 1
+            self._count("recordings")
         except OSError as error:
-            self.counters["failed"] += 1
+            self._count("failed")
             log.get().error("recording-failed", call=message.call, reason=error.strerror)
 
     def _audio(self, worker: str, data: memoryview) -> None:
@@ -126,7 +130,7 @@ class Recorder:
             at += length
             recording = self._recordings.get((worker, number))
             if recording is None:
-                self.counters["unclaimed"] += 1
+                self._count("unclaimed")
             else:
                 recording.add(side, codec, timestamp, arrival / 1e6, octets, flags)
 
@@ -141,20 +145,36 @@ class Recorder:
         try:
             path = self._archive.end(recording, complete)
             log.get().info("recorded", call=recording.call, path=str(path))
-        except (OSError, chain.Broken) as error:
-            self._failed(recording, error)
         except Exception as error:  # nothing may end the thread's work unseen
-            log.get().error("recording-failed", call=recording.call, exc_info=error)
-            self.counters["failed"] += 1
+            self._failed(recording, error)
+
+    def _recover(self, parts: list[Path]) -> None:
+        """In the second thread."""
+        assert self._archive is not None
+        for part in parts:
+            try:
+                self._archive.recover(part)
+                self._count("recovered")
+            except Exception as error:  # as above
+                reason = getattr(error, "strerror", None) or type(error).__name__
+                log.get().error("recording-failed", path=str(part), reason=reason)
+                self._count("failed")
 
     def _expire(self) -> None:
         """In the second thread."""
         try:
             if self._archive is not None:
-                self.counters["deleted"] += self._archive.expire(time.time())
+                deleted, failed = self._archive.expire(time.time())
+                self._count("deleted", deleted)
+                self._count("failed", failed)
         except Exception as error:  # as above
             log.get().error("recording-not-deleted", exc_info=error)
-            self.counters["failed"] += 1
+            self._count("failed")
+
+    def _count(self, name: str, by: int = 1) -> None:
+        """Both threads count."""
+        with self._counting:
+            self.counters[name] += by
 
     def _guarded(self, key: tuple[str, int], work: Callable[[Recording], object]) -> None:
         """Do `work` on a recording; where the disk refuses, the recording ends and the rest goes on."""
@@ -166,7 +186,7 @@ class Recorder:
             self._failed(recording, error)
 
     def _failed(self, recording: Recording, error: Exception) -> None:
-        self.counters["failed"] += 1
+        self._count("failed")
         reason = getattr(error, "strerror", None) or type(error).__name__
         log.get().error("recording-failed", path=str(recording.path), reason=reason)
         recording.abandon()

@@ -24,6 +24,7 @@ WINDOW: Final = 500
 """Packets over which the earliest is looked for: ten seconds of 20 ms each."""
 STEP: Final = RATE // 100
 """A leg is moved by 10 ms at least, twice what a worker's tick may put on the time of arrival."""
+MOST_ALARMS: Final = 1000
 LONGEST_JUMP: Final = 30 * RATE
 """A timestamp further ahead than this is a new clock: placed by arrival instead."""
 
@@ -94,7 +95,7 @@ class Recording:
             self.masked.add(frame, frame + len(samples))
         if flags & SILENT:
             self.silent.add(frame, frame + len(samples))
-        if flags & AFTER_LOSS:
+        if flags & AFTER_LOSS and len(self.alarms) < MOST_ALARMS:
             self.alarms.append(AlarmAt(round(frame / RATE, 3), "audio-lost"))
 
     def set_mode(self, mode: str, at: float, alarm: str) -> None:
@@ -102,7 +103,7 @@ class Recording:
         seconds = round(max(0.0, at - self._start), 3)
         if mode != self.modes[-1].mode:
             self.modes.append(ModeAt(seconds, mode))
-        if alarm:
+        if alarm and len(self.alarms) < MOST_ALARMS:
             self.alarms.append(AlarmAt(seconds, alarm))
 
     def _place(self, side: int, timestamp: int, arrival: float) -> int:

@@ -21,8 +21,6 @@ LOWEST_RATE: Final = 4000
 MOST_CHANNELS: Final = 64
 LONGEST: Final = 7 * 86_400
 """Seconds of audio in one file, after which it is not looked at any further."""
-_FIRST: Final = RATE // 5
-"""Samples gathered before the first ones are given out: only then is it known how many tracks there are."""
 
 av.logging.set_level(None)  # FFmpeg would write to the terminal what it thinks of a file
 
@@ -60,18 +58,22 @@ class Source:
         return max(track.samples for track in self._tracks) / RATE
 
     @property
+    def channel_seconds(self) -> float:
+        """The same of all channels together."""
+        return sum(track.samples * track.channels for track in self._tracks) / RATE
+
+    @property
     def channels(self) -> int:
         return sum(track.channels for track in self._tracks)
 
-    def blocks(self) -> Iterator[tuple[int, Block]]:
-        """(channel, float32[n] at 8000 Hz and full scale 1.0), a bit of each channel in turn.
+    def blocks(self) -> Iterator[tuple[tuple[int, int], Block]]:
+        """((track, channel), float32[n] at 8000 Hz and full scale 1.0), a bit of each channel in turn.
 
         Raises Unreadable where nothing at all could be decoded.
         """
         for track, block in self._decoded():
-            base = sum(other.channels for other in self._tracks[: self._tracks.index(track)])
             for channel, samples in enumerate(block):
-                yield base + channel, samples
+                yield (track.index, channel), samples
             if track.samples > LONGEST * RATE:
                 self.reason = f"longer than {LONGEST // 3600} h of audio: not looked at any further"
                 return

@@ -62,6 +62,9 @@ def run(request: Request) -> int:
     except WrongUse as error:
         print(f"flattone: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # whoever read the lines has seen enough; nobody is there to tell
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 2
 
 
 def _run(request: Request) -> int:
@@ -80,7 +83,7 @@ def _run(request: Request) -> int:
     todo = []
     for place in places:
         before = state.done.get(shown(place.path)) if state else None
-        if before is not None and not before.failed and before.size == place.size:
+        if before is not None and not before.failed and before.stamp == place.stamp:
             verdicts.append(before)
         elif not place.trouble:
             todo.append(place)
@@ -90,13 +93,11 @@ def _run(request: Request) -> int:
         for verdict in _looked(request, options, todo):
             verdicts.append(verdict)
             if state:
-                state.add(verdict)
+                _keep(request, state, verdict)
             _tell(request, verdict)
     except KeyboardInterrupt:
         go_on = f"; --state {request.state} goes on from here" if state else ""
         raise WrongUse(f"stopped after {len(verdicts)} of {len(places)} files, without a report{go_on}") from None
-    except OSError as error:
-        raise WrongUse(f"{request.state}: cannot be written ({error.strerror})") from None
     finally:
         if state:
             state.close()
@@ -180,6 +181,13 @@ def _state(request: Request, options: Options) -> State | None:
         return State(request.state, options.hash())
     except StateError as error:
         raise WrongUse(f"--state {request.state}: {error}") from None
+
+
+def _keep(request: Request, state: State, verdict: FileVerdict) -> None:
+    try:
+        state.add(verdict)
+    except OSError as error:
+        raise WrongUse(f"{request.state}: cannot be written ({error.strerror})") from None
 
 
 def _looked(request: Request, options: Options, todo: list[Place]) -> Iterator[FileVerdict]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import os
 from collections.abc import Iterator, Sequence
@@ -11,11 +12,13 @@ _MAGIC: Final = "*?["
 
 
 class Place(NamedTuple):
-    """A file, or what stands in its place: then `trouble` says why it cannot be read. size: octets, if known."""
+    """A file, or what stands in its place: then `trouble` says why it cannot be read. size: octets, if known;
+    stamp: what changes when the file does."""
 
     path: str
     size: int = 0
     trouble: str = ""
+    stamp: str = ""
 
 
 def find(paths: Sequence[str]) -> Iterator[Place]:
@@ -25,20 +28,20 @@ def find(paths: Sequence[str]) -> Iterator[Place]:
         if "://" in path:
             yield from _remote(path)
         elif os.path.lexists(path) or not any(sign in path for sign in _MAGIC):
-            yield from _local(path, seen, named=True)
+            yield from _local(path, seen)
         else:
             matches = sorted(glob.glob(path, recursive=True, include_hidden=True))
             for match in matches:
-                yield from _local(match, seen, named=False)
+                yield from _local(match, seen)
             if not matches:
                 yield Place(path, 0, "nothing has a name like that")
 
 
-def _local(path: str, seen: set[tuple[int, int]], named: bool) -> Iterator[Place]:
+def _local(path: str, seen: set[tuple[int, int]]) -> Iterator[Place]:
     try:
         found = os.stat(path)
     except OSError as error:
-        loop = error.errno == 40  # ELOOP
+        loop = error.errno == errno.ELOOP
         trouble = (
             "a loop of links" if loop else "a link to nothing" if os.path.islink(path) else "there is no such file"
         )
@@ -46,8 +49,8 @@ def _local(path: str, seen: set[tuple[int, int]], named: bool) -> Iterator[Place
         return
     if os.path.isdir(path):
         yield from _folder(path, seen, (_identity(found),))
-    elif _once(found, seen) or named:
-        yield Place(path, found.st_size)
+    elif _once(found, seen):
+        yield Place(path, found.st_size, stamp=stamp(found))
 
 
 def _folder(path: str, seen: set[tuple[int, int]], above: tuple[tuple[int, int], ...]) -> Iterator[Place]:
@@ -62,11 +65,11 @@ def _folder(path: str, seen: set[tuple[int, int]], above: tuple[tuple[int, int],
             found = entry.stat()
             is_folder = entry.is_dir()
         except OSError:
-            yield from _local(entry.path, seen, named=False)
+            yield from _local(entry.path, seen)
             continue
         if not is_folder:
             if _once(found, seen):
-                yield Place(entry.path, found.st_size)
+                yield Place(entry.path, found.st_size, stamp=stamp(found))
         elif _identity(found) in above:
             yield Place(entry.path, 0, "a loop of links")
         elif not entry.is_symlink() or _once(found, seen):
@@ -109,4 +112,15 @@ def _remote(url: str) -> Iterator[Place]:
             full = str(system.unstrip_protocol(name))
             if chained:
                 full = f"{full}::{rest}" if inside_archive else f"{outer}::{full}"
-            yield Place(full, int(found[name].get("size") or 0))
+            yield Place(full, int(found[name].get("size") or 0), stamp=remote_stamp(found[name]))
+
+
+def stamp(found: os.stat_result) -> str:
+    """What changes when a file does: its size and the time of its last change."""
+    return f"{found.st_size} {found.st_mtime_ns}"
+
+
+def remote_stamp(info: dict[str, Any]) -> str:
+    """The same of an entry of a store, by whatever its library tells."""
+    keys = ("size", "ETag", "etag", "mtime", "LastModified", "last_modified", "generation", "md5", "CRC")
+    return " ".join(str(info[key]) for key in keys if key in info)

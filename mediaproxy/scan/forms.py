@@ -130,9 +130,20 @@ def _whole_wav(file: BufferedReader, size: int) -> tuple[str, str]:
                 return f"cut short: {rest} of {length} octets of audio are there", ""
             if not length:
                 return "holds no audio", ""
-            return "", ""
+            return _behind(file, at + 8 + length + (length & 1), size), ""
         at += 8 + length + (length & 1)
     return "cut short: there is no audio after its header", ""
+
+
+def _behind(file: BufferedReader, at: int, size: int) -> str:
+    """Whether what follows the audio is chunks that are no audio: a recorder that died may have left more of it."""
+    while at + 8 <= size:
+        file.seek(at)
+        name, length = struct.unpack("<4sI", file.read(8))
+        if name == b"data" or not all(32 <= octet < 127 for octet in name) or length > size - at - 8 + 1:
+            return f"{size - at} octets follow its audio of which its header does not tell"
+        at += 8 + length + (length & 1)
+    return ""
 
 
 def _whole_ogg(file: BufferedReader, size: int) -> str:

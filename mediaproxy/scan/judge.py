@@ -23,8 +23,8 @@ RATE: Final = 8000
 PIECE: Final = 1 << 18
 """32.8 s; a multiple of both detectors' hops."""
 AROUND: Final = 4096
-UNSURE: Final = -3.5
-"""A whole key is as sure as its score; from here up to 0 it makes a suspect. (Of 2.1 h of speech the best is -4.)"""
+UNSURE: Final = -2.5
+"""A whole key is as sure as its score; from here up to 0 it makes a suspect. (The best of 2.1 h of speech is below.)"""
 APART: Final = 4 * RATE
 """Findings no further apart are one run: callers read a card out in groups."""
 DOUBTFUL: Final = -5.0
@@ -121,7 +121,7 @@ class Channel:
         self._noise.push(audio[core[0] : core[1]])
         found = marks(audio)
         for mark in found:
-            if core[0] <= mark.start < core[1] or (self._first and mark.start < core[0]):
+            if mark.start < core[1] and mark.end > core[0]:  # what reaches over a border is found twice, and joined
                 here = mark._replace(start=mark.start + self._begin, end=mark.end + self._begin)
                 (self.marks if mark.score > 0 else self._doubts).append(here)
         if self._planter is not None:
@@ -155,10 +155,14 @@ def settle(marks: Sequence[Mark]) -> tuple[list[Mark], list[Mark]]:
         else:
             keys.append(mark)
     starts = np.array([key.start for key in keys])
-    pieces = []
+    pieces: list[Mark] = []
     for mark in sorted(mark for mark in marks if mark.kind == "residue"):
         near = int(np.searchsorted(starts, mark.end + SAME)) - 1
-        if near < 0 or keys[near].end + SAME < mark.start:
+        if near >= 0 and keys[near].end + SAME >= mark.start:
+            continue
+        if pieces and mark.start < pieces[-1].end:
+            pieces[-1] = pieces[-1]._replace(end=max(mark.end, pieces[-1].end), score=max(mark.score, pieces[-1].score))
+        else:
             pieces.append(mark)
     return keys, pieces
 
@@ -271,5 +275,4 @@ class _Planter:
         end = self.ROOM + len(tone) + 40
         hit = any(one.score > 0 and one.start < end and one.end > self.ROOM - 40 for one in marks(copy))
         name = f"{name}, {'in a pause' if quiet else 'over sound'}"
-        before = self.counts.get(name, Planted())
-        self.counts[name] = Planted(before.planted + 1, before.found + hit)
+        self.counts[name] = self.counts.get(name, Planted()).plus(Planted(1, int(hit)))

@@ -16,6 +16,7 @@ import msgspec
 from mediaproxy import __version__
 from mediaproxy.printable import shown
 from mediaproxy.scan import audio, forms, rtp, weights
+from mediaproxy.scan.files import remote_stamp, stamp
 from mediaproxy.scan.judge import RATE, Channel, finding, grouped
 from mediaproxy.scan.verdict import FileVerdict, Finding, Planted, State
 
@@ -44,8 +45,8 @@ def look(path: str, options: Options) -> FileVerdict:
 
 def _look(path: str, options: Options) -> FileVerdict:
     try:
-        with _opened(path) as (file, size):
-            return _judged(path, file, size, options)
+        with _opened(path) as (file, size, stamp):
+            return msgspec.structs.replace(_judged(path, file, size, options), stamp=stamp)
     except audio.Unreadable as error:
         return FileVerdict(path, "unreadable", str(error))
     except _Changed:
@@ -86,12 +87,14 @@ def _judged(path: str, file: BufferedReader, size: int, options: Options) -> Fil
     return FileVerdict(
         path, state, reason, found.form, round(found.seconds, 3), found.channels, size, digest, keys, residues,
         found.runs, tuple(found.findings), (*remarks, *([odd] if odd else ())), found.planted,
+        channel_seconds=round(found.channel_seconds, 3),
     )  # fmt: skip
 
 
 class _Found(msgspec.Struct):
     form: str
     seconds: float
+    channel_seconds: float
     channels: int
     reason: str
     keys: int = 0
@@ -106,18 +109,17 @@ class _Found(msgspec.Struct):
         self.findings += listed
         self.runs, self.keys, self.residues = self.runs + runs, self.keys + keys, self.residues + pieces
         for name, count in channel.planted.items():
-            before = self.planted.get(name, Planted())
-            self.planted[name] = Planted(before.planted + count.planted, before.found + count.found)
+            self.planted[name] = self.planted.get(name, Planted()).plus(count)
 
 
 def _audio(file: BufferedReader, form: str, seed: int | None) -> _Found:
     source = audio.Source(file, form)
     try:
-        channels: dict[int, Channel] = {}
-        for number, block in source.blocks():
-            if number not in channels:
-                channels[number] = Channel(None if seed is None else seed + number)
-            channels[number].push(block)
+        channels: dict[tuple[int, int], Channel] = {}
+        for place, block in source.blocks():
+            if place not in channels:
+                channels[place] = Channel(None if seed is None else seed + 64 * place[0] + place[1])
+            channels[place].push(block)
         for channel in channels.values():
             channel.finish()
         reason = source.reason
@@ -126,9 +128,9 @@ def _audio(file: BufferedReader, form: str, seed: int | None) -> _Found:
         if any(channel.is_noise for channel in channels.values()):
             reason = reason or _NOISE
         name = source.codec if form == source.codec else f"{form}/{source.codec}"
-        found = _Found(name, source.seconds, source.channels, reason)
-        for number in sorted(channels):
-            found.add(number, channels[number])
+        found = _Found(name, source.seconds, source.channel_seconds, source.channels, reason)
+        for number, place in enumerate(sorted(channels)):
+            found.add(number, channels[place])
         return found
     finally:
         source.close()
@@ -146,7 +148,8 @@ def _capture(file: BufferedReader, seed: int | None) -> _Found:
     reason = capture.reason
     if any(stream.channel.is_noise for stream in streams):
         reason = reason or _NOISE
-    found = _Found("pcap/rtp", max(stream.samples for stream in streams) / RATE, len(streams), reason)
+    samples = [stream.samples for stream in streams]
+    found = _Found("pcap/rtp", max(samples) / RATE, sum(samples) / RATE, len(streams), reason)
     for number, stream in enumerate(streams):
         found.add(number, stream.channel)
         runs = grouped(stream.marks)
@@ -156,8 +159,8 @@ def _capture(file: BufferedReader, seed: int | None) -> _Found:
 
 
 @contextmanager
-def _opened(path: str) -> Iterator[tuple[BufferedReader, int]]:
-    """(file, size): a local file itself, a remote one as a copy that has no name. Raises what opening raises."""
+def _opened(path: str) -> Iterator[tuple[BufferedReader, int, str]]:
+    """(file, size, stamp): a local file itself, a remote one as a copy that has no name. Raises what opening raises."""
     if "://" in path:
         with _remote(path) as opened:
             yield opened
@@ -167,7 +170,7 @@ def _opened(path: str) -> Iterator[tuple[BufferedReader, int]]:
         before = os.fstat(fd)
         if not stat.S_ISREG(before.st_mode):
             raise audio.Unreadable("is no regular file")
-        yield file, before.st_size
+        yield file, before.st_size, stamp(before)
         after, now = os.fstat(fd), os.stat(path)
     changed = (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns)
     if changed or (now.st_dev, now.st_ino) != (before.st_dev, before.st_ino):
@@ -175,7 +178,7 @@ def _opened(path: str) -> Iterator[tuple[BufferedReader, int]]:
 
 
 @contextmanager
-def _remote(url: str) -> Iterator[tuple[BufferedReader, int]]:
+def _remote(url: str) -> Iterator[tuple[BufferedReader, int, str]]:
     import fsspec
 
     system, inside = fsspec.core.url_to_fs(url)
@@ -187,8 +190,7 @@ def _remote(url: str) -> Iterator[tuple[BufferedReader, int]]:
         size = copy.tell()
         system.invalidate_cache()
         after = system.info(inside)
-        kept = ("size", "ETag", "etag", "mtime", "LastModified", "last_modified", "generation", "md5")
-        if size != before.get("size", size) or any(before.get(key) != after.get(key) for key in kept):
+        if size != before.get("size", size) or remote_stamp(before) != remote_stamp(after):
             raise _Changed
         copy.seek(0)
-        yield cast(BufferedReader, copy), size
+        yield cast(BufferedReader, copy), size, remote_stamp(before)

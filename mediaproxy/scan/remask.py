@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsp import g711
+from dsp.mask import FLAT_DBM0, FLAT_HZ
 from mediaproxy.scan import audio, forms
 from mediaproxy.scan.judge import RATE, Channel, grouped, settle
 from mediaproxy.scan.look import Options, look
@@ -23,8 +25,6 @@ from mediaproxy.scan.verdict import FileVerdict
 
 Spans = dict[int, list[tuple[float, float]]]
 
-FLAT_HZ: Final = 540.0
-FLAT_DBM0: Final = -18.0
 MARGINS: Final = (0.04, 0.12, 0.4)
 """Seconds masked beside what was found; a codec smears a key by some 25 ms. More where the copy is not clean."""
 TOGETHER: Final = 1.0
@@ -57,8 +57,10 @@ def masked_copy(path: str, folder: Path, name: str) -> tuple[Path, FileVerdict]:
         raise CannotMask("the masked copy did not scan clean")
     except audio.Unreadable as error:
         raise CannotMask(str(error)) from None
-    except (OSError, av.error.FFmpegError, wave.Error) as error:
-        raise CannotMask(f"cannot be written ({getattr(error, 'strerror', '') or type(error).__name__})") from None
+    except CannotMask:
+        raise
+    except Exception as error:  # whatever FFmpeg and a disk can do: the scan's report must still be written
+        raise CannotMask(f"cannot be made ({getattr(error, 'strerror', '') or type(error).__name__})") from None
     finally:
         part.unlink(missing_ok=True)
 
@@ -69,7 +71,7 @@ def _spans(file: BufferedReader, form: str) -> Spans:
     source = audio.Source(file, form)
     channels: dict[int, Channel] = {}
     try:
-        for number, block in source.blocks():
+        for (_, number), block in source.blocks():
             channels.setdefault(number, Channel(None)).push(block)
     finally:
         source.close()
@@ -137,25 +139,42 @@ def quarantine(path: str, sha256: str, folder: Path, name: str) -> Path:
 
     Raises OSError, whose text says why; then the file is where it was.
     """
+    path = os.path.realpath(path)
     with open(path, "rb") as file:
         if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
             raise OSError(0, "it is not what was scanned any more")
+        if os.fstat(file.fileno()).st_nlink > 1:
+            raise OSError(0, "it has other names (hard links), which would stay")
     target = _free(folder, f"{sha256[:16]}-{name}")
+    before = os.stat(path).st_mode
+    os.chmod(path, 0o600)
     try:
-        os.rename(path, target)
-    except OSError as error:
-        if error.errno != 18:  # EXDEV: another disk
-            raise
-        shutil.copyfile(path, target)
-        with open(target, "rb") as file:
-            same = hashlib.file_digest(file, "sha256").hexdigest() == sha256
-            os.fsync(file.fileno())
-        if not same:
-            target.unlink()
-            raise OSError(0, "the copy is not what was scanned") from None
-        os.unlink(path)
-    os.chmod(target, 0o600)
+        try:
+            os.rename(path, target)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            _copy(path, target, sha256)
+            os.unlink(path)
+    except OSError:
+        os.chmod(path, before & 0o777)
+        raise
     return target
+
+
+def _copy(path: str, target: Path, sha256: str) -> None:
+    """To another disk, readable by its owner only, and compared."""
+    try:
+        with open(path, "rb") as source, open(os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600), "w+b") as to:
+            shutil.copyfileobj(source, to)
+            to.flush()
+            os.fsync(to.fileno())
+            to.seek(0)
+            if hashlib.file_digest(to, "sha256").hexdigest() != sha256:
+                raise OSError(0, "the copy is not what was scanned")
+    except OSError:
+        target.unlink(missing_ok=True)
+        raise
 
 
 def _free(folder: Path, name: str) -> Path:

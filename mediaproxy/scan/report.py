@@ -31,12 +31,12 @@ METHOD: Final = (
     "In packet captures RTP streams are told by their numbers; G.711 is decoded, telephone-events (RFC 4733) are found "
     "as such.",
     "Detection is measured in each scan: known keys and residues at -20 dBm0 are added to copies of the audio in "
-    "memory, and looked for in the same way.",
+    "memory after decoding, and looked for in the same way. What a codec had blurred before, this does not show.",
 )
 LIMITS: Final = (
     "Only keypad tones and telephone-events are looked for: digits that were spoken are not.",
     "Residues are found where they stand in a pause or beside a steady tone; under speech, and in files of MP3, Opus, "
-    "AAC or GSM, where the codec has blurred them, fewer are (see the measured rates).",
+    "AAC or GSM, where the codec has blurred them before anyone could look, fewer are, or none.",
     "What could not be read is not clean. It is listed with its reason.",
     "A file found clean here may have copies and backups that were not scanned.",
     "The signature shows who made this report and that it has not changed since, not that the archive was complete.",
@@ -61,8 +61,8 @@ def summary(verdicts: Sequence[FileVerdict], found: int) -> dict[str, Any]:
     planted: dict[str, Planted] = {}
     for verdict in verdicts:
         for name, one in verdict.planted.items():
-            before = planted.get(name, Planted())
-            planted[name] = Planted(before.planted + one.planted, before.found + one.found)
+            key = f"{verdict.form}: {name}"
+            planted[key] = planted.get(key, Planted()).plus(one)
     detection = {}
     for name in sorted(planted):
         low, high = sample.interval(planted[name].found, planted[name].planted)
@@ -71,19 +71,20 @@ def summary(verdicts: Sequence[FileVerdict], found: int) -> dict[str, Any]:
             "planted": planted[name].planted, "found": planted[name].found,
             "share": round(share, 4), "low": round(low, 4), "high": round(high, 4),
         }  # fmt: skip
-    hours = sum(v.seconds * v.channels for v in verdicts) / 3600
+    hours = sum(v.channel_seconds for v in verdicts if v.state in ("clean", "suspect")) / 3600
     suspects = sum(v.runs for v in verdicts if v.state == "suspect")
     return {
         "coverage": {
             "found": found, "scanned": len(verdicts) - count["unreadable"] - count["passed over"], **count,
             "in_part": sum(v.failed and v.state in ("dirty", "suspect") for v in verdicts),
-            "hours": round(sum(v.seconds for v in verdicts) / 3600, 4), "channel_hours": round(hours, 4),
+            "hours": round(sum(v.seconds for v in verdicts) / 3600, 4),
+            "channel_hours": round(sum(v.channel_seconds for v in verdicts) / 3600, 4),
             "octets": sum(v.size for v in verdicts),
         },
         "detection": detection,
         "alarms": {
             "suspect_runs": suspects, "per_channel_hour": round(suspects / hours, 4) if hours else 0.0,
-            "means": "an upper limit of false alarms: a suspect may be a residue",
+            "means": "in files without a whole key; an upper limit of false alarms there: a suspect may be a residue",
         },
     }  # fmt: skip
 

@@ -27,6 +27,8 @@ GAP: Final = 10 * RATE
 """A jump of the timestamp by more is a new clock: the stream goes on where it is."""
 MOST: Final = 4096
 """Streams in one capture."""
+OPEN: Final = 64
+"""Streams that are heard at a time: each holds a megabyte."""
 LONGEST_FILL: Final = 5 * RATE
 
 
@@ -52,6 +54,9 @@ class Stream:
         self._run = 0
         self._waiting: list[_Packet] = []
         self._next: int | None = None
+        self._taken = -1
+        self.seen = 0
+        """The number of its last packet in the capture."""
         self._event: tuple[int, int] | None = None
 
     @property
@@ -86,6 +91,9 @@ class Stream:
         self.channel.finish()
 
     def _take(self, packet: _Packet) -> None:
+        if packet.number <= self._taken:
+            return  # a copy
+        self._taken = packet.number
         if packet.kind in G711:
             self._audio(packet)
         elif packet.kind >= 96 and _is_event(packet.payload):
@@ -97,11 +105,7 @@ class Stream:
         octets = np.frombuffer(packet.payload, np.uint8)
         if self._next is not None:
             ahead = (packet.stamp - self._next + 0x80000000 & 0xFFFFFFFF) - 0x80000000
-            if ahead < 0 and -ahead < len(octets):
-                octets = octets[-ahead:]
-            elif -GAP < ahead < 0:
-                return  # a copy of what was there
-            elif 0 < ahead < GAP:
+            if 0 < ahead < GAP:  # lost, or not sent; back in time is a new clock: it goes on where it is
                 self._give(np.zeros(min(ahead, LONGEST_FILL), np.float32))
         self._next = packet.stamp + len(packet.payload) & 0xFFFFFFFF
         self._give(g711.decode(octets, G711[packet.kind]))
@@ -139,28 +143,20 @@ class Capture:
 
     def __init__(self, seed: int | None) -> None:
         self._seed = seed
-        self._all: dict[tuple[object, ...], Stream] = {}
+        self._open: dict[tuple[object, ...], Stream] = {}
+        self.streams: list[Stream] = []
+        """Those that are RTP, in the order in which they were told to be."""
         self.reason = ""
 
     def read(self, file: BufferedReader) -> None:
         """Look through the capture; `reason` says where it could not be read to its end."""
         try:
-            for datagram in pcap.datagrams(file):
-                if not _looks(datagram.payload):
-                    continue
-                name = (*datagram.flow, datagram.payload[8:12])
-                stream = self._all.get(name)
-                if stream is None:
-                    if len(self._all) >= MOST:
-                        self._drop()
-                    if len(self._all) >= MOST:
-                        self.reason = f"more than {MOST} RTP streams: the others were not looked at"
-                        continue
-                    stream = self._all[name] = Stream(self._seed_of(name))
-                stream.push(datagram.payload, datagram.whole)
+            for number, datagram in enumerate(pcap.datagrams(file)):
+                if _looks(datagram.payload):
+                    self._push(number, datagram)
         except pcap.Damaged as error:
             self.reason = str(error)
-        for stream in self.streams:
+        for stream in self._open.values():
             stream.finish()
         unheard: Counter[int] = Counter()
         for stream in self.streams:
@@ -172,18 +168,29 @@ class Capture:
         if cut and not self.reason:
             self.reason = f"{cut} packet(s) were captured in part"
 
-    def _drop(self) -> None:
-        """Forget what has turned out to be no RTP."""
-        for name in [name for name, stream in self._all.items() if not stream.is_rtp]:
-            del self._all[name]
+    def _push(self, number: int, datagram: pcap.Datagram) -> None:
+        name = (*datagram.flow, datagram.payload[8:12])
+        stream = self._open.get(name)
+        if stream is None:
+            if len(self._open) >= OPEN:
+                self._close_one()
+            stream = self._open[name] = Stream(self._seed_of(name))
+        stream.seen = number
+        known = stream.is_rtp
+        stream.push(datagram.payload, datagram.whole)
+        if stream.is_rtp and not known:
+            if len(self.streams) < MOST:
+                self.streams.append(stream)
+            else:
+                self.reason = f"more than {MOST} RTP streams: the others were not looked at"
+
+    def _close_one(self) -> None:
+        """The one that nothing has come of for longest is over; what is no RTP goes first."""
+        name = min(self._open, key=lambda name: (self._open[name].is_rtp, self._open[name].seen))
+        self._open.pop(name).finish()
 
     def _seed_of(self, name: tuple[object, ...]) -> int | None:
         if self._seed is None:
             return None
         digest = hashlib.sha256(repr(name).encode()).digest()
         return self._seed ^ int.from_bytes(digest[:4])
-
-    @property
-    def streams(self) -> list[Stream]:
-        """Those that are RTP, in the order in which they began."""
-        return [stream for stream in self._all.values() if stream.is_rtp]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 import posixpath
+from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
 
@@ -51,23 +52,16 @@ def interval(found: int, size: int, confidence: float = 0.95) -> tuple[float, fl
 
 
 def draw(places: Sequence[Place], size: int, seed: int, by: Strata, confidence: float) -> tuple[list[Place], Plan]:
-    """The sample, in the order of `places`, and how it was drawn: each stratum by its share, one file at least."""
-    groups: dict[str, list[int]] = {}
-    for number, place in enumerate(places):
-        groups.setdefault(posixpath.dirname(place.path) if by == "folder" else "", []).append(number)
-    size = min(max(size, len(groups)), len(places))
-    exact = {name: size * len(group) / len(places) for name, group in groups.items()}
-    count = {name: max(1, math.floor(share)) for name, share in exact.items()}
-    order = sorted(groups, key=lambda name: (count[name] - exact[name], name))
-    at = 0
-    while sum(count.values()) < size:  # by the largest remainder
-        name = order[at % len(order)]
-        count[name] += count[name] < len(groups[name])
-        at += 1
-    chosen: list[int] = []
-    for number, name in enumerate(sorted(groups)):
-        rng = np.random.default_rng((seed, number))
-        chosen += rng.choice(groups[name], count[name], replace=False).tolist()
-    strata = {name or "all": (len(groups[name]), count[name]) for name in sorted(groups)}
-    drawn = [places[number] for number in sorted(chosen)]
-    return drawn, Plan(len(places), len(drawn), seed, confidence, by, strata)
+    """The sample, in the order of `places`, and how it was drawn.
+
+    Systematic, from a random start through the strata one after another, each in a random order: every file is drawn
+    with the same chance, as the limit asks for, and every stratum by its share, to within one file.
+    """
+    size, rng = min(size, len(places)), np.random.default_rng(seed)
+    names = [posixpath.dirname(place.path) if by == "folder" else "" for place in places]
+    mixed, start = rng.permutation(len(places)), rng.random()
+    order = sorted(range(len(places)), key=lambda number: (names[number], mixed[number]))
+    chosen = sorted(order[int((start + i) * len(places) / size)] for i in range(size))
+    there, drawn = Counter(names), Counter(names[number] for number in chosen)
+    strata = {name or "all": (there[name], drawn[name]) for name in sorted(there)}
+    return [places[number] for number in chosen], Plan(len(places), size, seed, confidence, by, strata)

@@ -40,11 +40,15 @@ class Planted(msgspec.Struct, frozen=True):
     planted: int = 0
     found: int = 0
 
+    def plus(self, other: Planted) -> Planted:
+        return Planted(self.planted + other.planted, self.found + other.found)
+
 
 class FileVerdict(msgspec.Struct, frozen=True):
     """state: dirty (whole keys or telephone-events), suspect (residues), unreadable (also in part, where nothing was
     found in the rest), clean, or passed over: no audio by content or name. reason: why it could not be read, or not
-    to its end. remarks: what an auditor should know though it was read. runs: all findings; the list may be shorter.
+    to its end. remarks: what an auditor should know though it was read. runs: all findings; the list may be
+    shorter. channel_seconds: of all channels together. stamp: size and time of change, or what a store has for it.
     """
 
     path: str
@@ -61,6 +65,8 @@ class FileVerdict(msgspec.Struct, frozen=True):
     findings: tuple[Finding, ...] = ()
     remarks: tuple[str, ...] = ()
     planted: dict[str, Planted] = {}
+    channel_seconds: float = 0.0
+    stamp: str = ""
 
     @property
     def failed(self) -> bool:

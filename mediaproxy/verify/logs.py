@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import bz2
-import gzip
 import lzma
 import re
+import zlib
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Final
 
 from mediaproxy import chain
+from mediaproxy.chainfile import lines
 
 _NAME = re.compile(r"(recordings|audit(?:-[a-z][a-z0-9-]{0,30})?)\.jsonl([.-].*)?")
-_OPENERS: Final[dict[str, Callable[..., Any]]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
-_LONGEST_LINE: Final = 1 << 20
 
 
 def is_log(path: Path) -> bool:
@@ -53,17 +50,15 @@ def chains(paths: list[Path]) -> dict[tuple[Path, str], list[Read]]:
 def _read(path: Path) -> Read:
     read = Read(path)
     try:
-        with _OPENERS.get(path.suffix, open)(path, "rb") as file:
-            _lines(read, file)
-    except (OSError, EOFError, lzma.LZMAError) as error:
+        _lines(read, lines(path))
+    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
         read.unreadable = f"cannot be read ({type(error).__name__})"
     return read
 
 
-def _lines(read: Read, file: IO[bytes]) -> None:
-    number, told = 0, 0
-    while line := file.readline(_LONGEST_LINE):
-        number += 1
+def _lines(read: Read, written: Iterator[bytes]) -> None:
+    told = 0
+    for number, line in enumerate(written, 1):
         try:
             before, now = chain.read(line)
         except chain.Broken as error:

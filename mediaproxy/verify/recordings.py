@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import lzma
+import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 
 from mediaproxy import chain, evidence, signing
+from mediaproxy.chainfile import lines
 from mediaproxy.evidence import Entry, Manifest
 
 Verdict = tuple[str, Path, str]
@@ -27,37 +31,41 @@ class Journal:
 
 
 def journals(logs: Sequence[Path], trusted: str) -> dict[Path, Journal]:
-    """The journals among `logs`, by folder. Lines that are no lines of a chain are for `audit` to tell."""
-    found: dict[Path, Journal] = {}
+    """The journals among `logs`, by folder, their lines in the chain's order. What is no line is for `logs` to tell."""
+    found: dict[Path, list[tuple[int, Path, Entry, str]]] = {}
     for path in logs:
         if path.name.startswith(evidence.JOURNAL):
-            journal = found.setdefault(path.parent, Journal(path.parent))
-            try:
-                with path.open("rb") as file:
-                    for number, line in enumerate(file, 1):
-                        _line(journal, path, number, line, trusted)
-            except OSError:
-                continue
-    return found
+            found.setdefault(path.parent, []).extend(_entries(path))
+    made = {}
+    for where, entries in found.items():
+        made[where] = journal = Journal(where)
+        for _, path, entry, previous in sorted(entries, key=lambda each: each[0]):
+            _line(journal, path, entry, previous, trusted)
+    return made
 
 
-def _line(journal: Journal, path: Path, number: int, line: bytes, trusted: str) -> None:
-    try:
-        before, _ = chain.read(line)
-        entry = msgspec.json.decode(line, type=Entry)
-    except (chain.Broken, msgspec.DecodeError):
-        return
+def _entries(path: Path) -> Iterator[tuple[int, Path, Entry, str]]:
+    """(number, file, entry, hash of the line before) of each line."""
+    with suppress(OSError, EOFError, lzma.LZMAError, zlib.error):
+        for line in lines(path):
+            with suppress(chain.Broken, msgspec.DecodeError):
+                before, _ = chain.read(line)
+                entry = msgspec.json.decode(line, type=Entry)
+                yield entry.seq, path, entry, before.hash
+
+
+def _line(journal: Journal, path: Path, entry: Entry, previous: str, trusted: str) -> None:
     if entry.event == "recorded":
-        journal.recorded[entry.file] = entry, before.hash
+        journal.recorded[entry.file] = entry, previous
         journal.deleted.pop(entry.file, None)
         return
-    document = evidence.tombstone(entry, before.hash)
+    document = evidence.tombstone(entry, previous)
     if entry.signature is not None:
         document[signing.FIELD] = entry.signature
     try:
         signing.unseal(signing.render(document), trusted)
     except signing.Forged as error:
-        journal.forged.append((path, f"line {number}, the tombstone of {entry.file}: {error}"))
+        journal.forged.append((path, f"number {entry.seq}, the tombstone of {entry.file}: {error}"))
         return
     journal.recorded.pop(entry.file, None)
     journal.deleted[entry.file] = entry

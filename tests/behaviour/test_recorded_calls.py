@@ -46,7 +46,7 @@ def channels(path: Path) -> list[NDArray[np.float32]]:
     form = {".wav": "wav", ".opus": "ogg", ".mp3": "mp3"}[path.suffix]
     with path.open("rb") as file:
         blocks = list(audio.Source(file, form).blocks())
-    return [np.concatenate([block for number, block in blocks if number == channel]) for channel in (0, 1)]
+    return [np.concatenate([block for place, block in blocks if place == (0, channel)]) for channel in (0, 1)]
 
 
 def told(path: Path) -> dict[str, Any]:
@@ -71,7 +71,7 @@ async def pay(up: Live) -> None:
     await up.silent()
 
 
-@pytest.mark.parametrize("form", ["wav", "wav-ulaw", "opus", "mp3"])
+@pytest.mark.parametrize("form", ["wav-ulaw", "opus"])
 def test_a_recorded_payment_is_clean_and_the_same_call_before_the_mask_dirty(tmp_path: Path, form: str) -> None:
     folder = recordings(tmp_path)
 
@@ -144,19 +144,23 @@ def test_a_paused_recording_is_silent_both_ways_while_armed(tmp_path: Path) -> N
     asyncio.run(scenario())
 
 
-def test_a_recording_in_passthrough_holds_none_of_the_keys_that_pass(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ends", ["api", "keys"])
+def test_a_recording_in_passthrough_holds_none_of_the_keys_that_pass(tmp_path: Path, ends: str) -> None:
     """An IVR behind us hears the keys; the recording has silence of the caller until passthrough is over."""
     folder = recordings(tmp_path)
 
     async def scenario() -> None:
-        settings = {"inbound": 'mode = "passthrough"\nguard_on = []'}
+        settings = {"inbound": 'mode = "passthrough"\nguard_on = []' + ("\nguard_keys = 3" if ends == "keys" else "")}
         async with live.call(tmp_path, settings=settings, recordings=folder) as up:
             up.key("123456")
             await up.silent()
             await asyncio.sleep(0.3)
             assert len(up.leaked()) >= 6  # they were meant to come through
-            (call,) = (await up.api("GET", "/v1/calls"))[1]["calls"]
-            assert (await up.api("POST", f"/v1/calls/{call['id']}/guard"))[0] == 202
+            if ends == "api":
+                (call,) = (await up.api("GET", "/v1/calls"))[1]["calls"]
+                assert (await up.api("POST", f"/v1/calls/{call['id']}/guard"))[0] == 202
+            else:
+                up.caller.key_events("1234")
             await up.modes("guarded")
             up.key("789")
             await up.silent()

@@ -1,6 +1,8 @@
 """Recordings: both legs in their place, every form of file, what the manifest tells, the journal, time's end, a full disk."""
 
+import gzip
 import json
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -73,7 +75,8 @@ def test_two_legs_become_stereo_of_the_calls_length(archive: Archive, folder: Pa
     path = record(archive, seconds=3.0)
     with path.open("rb") as file:
         source = audio.Source(file, "wav")
-        sides = [np.concatenate([b for c, b in blocks if c == n]) for blocks in [list(source.blocks())] for n in (0, 1)]
+        blocks = list(source.blocks())
+    sides = [np.concatenate([block for place, block in blocks if place == (0, n)]) for n in (0, 1)]
     assert source.channels == 2
     assert abs(len(sides[0]) / 8000 - 3.0) < 0.2
     assert np.unique(sides[0][:23000]).tolist() == [g711.DECODE[0, 0x90]]
@@ -99,7 +102,7 @@ def test_every_form_holds_the_caller_left_and_the_agent_right(folder: Path, form
         blocks = list(source.blocks())
     assert source.reason == ""
     for channel, hz in ((0, 400), (1, 1000)):
-        heard = np.concatenate([block for number, block in blocks if number == channel])[4000:28000]
+        heard = np.concatenate([block for place, block in blocks if place == (0, channel)])[4000:28000]
         loudest = np.abs(np.fft.rfft(heard * np.hanning(len(heard)))).argmax() * 8000 / len(heard)
         assert loudest == pytest.approx(hz, abs=2)
         assert 0.1 < np.sqrt(np.mean(np.square(heard))) < 0.4
@@ -246,14 +249,14 @@ def test_what_is_old_is_deleted_with_a_signed_tombstone(
     archive = Archive(RecordingConfig(directory=str(folder), signing_key=str(keys[0]), retention_days=30))
     old = record(archive, "old")
     day = 86_400
-    assert archive.expire(time.time() + 29 * day) == 0
+    assert archive.expire(time.time() + 29 * day) == (0, 0)
     lines = (folder / evidence.JOURNAL).read_text().splitlines()
     first = json.loads(lines[0])["at"]
     archive._config = msgspec.structs.replace(archive._config, retention_days=1e-9)
     while time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()) <= first[:19]:
         time.sleep(0.05)
     record(archive, "newest")
-    assert archive.expire(time.time()) >= 1
+    assert archive.expire(time.time())[0] >= 1
     archive.close()
     assert not old.exists()
     assert not old.with_suffix(".json").exists()
@@ -264,6 +267,66 @@ def test_what_is_old_is_deleted_with_a_signed_tombstone(
     old.write_bytes(b"back")
     assert verify.run([str(folder)], key=str(keys[1])) == 1
     assert "is there, though it was deleted" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("pack", [False, True])
+def test_a_journal_that_was_moved_away_is_verified_and_expired_with_the_rest(
+    folder: Path, keys: tuple[Path, Path], pack: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """logrotate, with and without gzip: the tombstone is in another file than the line it is about."""
+    archive = Archive(RecordingConfig(directory=str(folder), signing_key=str(keys[0]), retention_days=1))
+    old = record(archive, "old")
+    journal = folder / evidence.JOURNAL
+    moved = journal.rename(folder / f"{evidence.JOURNAL}.1")
+    if pack:
+        with gzip.open(moved.with_name(moved.name + ".gz"), "wb") as file:
+            file.write(moved.read_bytes())
+        moved.unlink()
+    record(archive, "new")
+    assert verify.run([str(folder)], key=str(keys[1])) == 0
+    limit = time.time() + 86_400
+    archive._config = msgspec.structs.replace(archive._config, retention_days=1)
+    entries = archive._kept()
+    assert len(entries) == 2
+    archive._bury(entries[1])
+    for path in (old, old.with_suffix(".json")):
+        path.unlink()
+    assert verify.run([str(folder)], key=str(keys[1])) == 0
+    assert f"fine        {old}: deleted" in capsys.readouterr().out
+    assert archive.expire(limit + 60) == (1, 0)
+    assert archive.expire(limit + 60) == (0, 0)
+    archive.close()
+    assert verify.run([str(folder)], key=str(keys[1])) == 0
+
+
+def test_what_will_not_be_deleted_stops_nothing_and_nothing_outside_is(folder: Path, tmp_path: Path) -> None:
+    archive = Archive(RecordingConfig(directory=str(folder), retention_days=1, name="{call}/x"))
+    outside = tmp_path / "outside.wav"
+    outside.write_bytes(b"mine")
+    archive._journal.write({"event": "recorded", "at": "2000", "file": str(outside), "sha256": "", "manifest": ""})
+    archive._journal.write({"event": "recorded", "at": "2000", "file": "../outside.wav", "sha256": "", "manifest": ""})
+    stuck, fine = record(archive, "stuck"), record(archive, "fine")
+    stuck.unlink()
+    stuck.mkdir()
+    assert archive.expire(time.time() + 2 * 86_400) == (1, 3)
+    archive.close()
+    assert outside.exists()
+    assert not fine.exists()
+    assert not fine.parent.exists()
+
+
+def test_a_recorder_that_died_after_the_journals_line_keeps_the_manifest(folder: Path, keys: tuple[Path, Path]) -> None:
+    config = RecordingConfig(directory=str(folder), signing_key=str(keys[0]))
+    archive = Archive(config)
+    path = record(archive)
+    part = path.rename(path.with_name(path.name + ".part"))
+    archive.close()
+    again = Archive(config)
+    assert again.parts() == [part]
+    again.recover(part)
+    again.close()
+    assert about(path).complete
+    assert verify.run([str(folder)], key=str(keys[1])) == 0
 
 
 def test_a_tombstone_that_nobody_signed_is_told(
@@ -290,7 +353,8 @@ def test_what_a_recorder_that_died_left_is_taken_in(folder: Path, keys: tuple[Pa
     recording.abandon()
     died.close()
     again = Archive(config)
-    assert again.recover() == 1
+    (part,) = again.parts()
+    again.recover(part)
     again.close()
     told = about(recording.path)
     assert not told.complete
@@ -306,7 +370,7 @@ def test_a_full_disk_ends_the_recording_and_nothing_else(archive: Archive, folde
     full._sink._file = open("/dev/full", "wb", buffering=0)  # type: ignore[attr-defined]  # noqa: SIM115
     recorder = Recorder.__new__(Recorder)
     recorder._recordings = {("media-0", 1): full, ("media-0", 2): fine}
-    recorder.counters = {"recordings": 2.0, "failed": 0.0, "unclaimed": 0.0}
+    recorder.counters, recorder._counting = {"recordings": 2.0, "failed": 0.0, "unclaimed": 0.0}, threading.Lock()
     for recording in (full, fine):
         for i in range(150):
             recording.add(0, g711.PCMU, 160 * i, 100.0 + 0.02 * i, np.full(160, 0x90, np.uint8))

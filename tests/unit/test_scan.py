@@ -152,6 +152,25 @@ def test_a_key_where_two_pieces_meet_counts_once(tmp_path: Path) -> None:
         assert (verdict.keys, verdict.residues, verdict.runs) == (1, 0, 1), offset
 
 
+def test_a_long_tone_over_borders_is_one_key_of_its_length(tmp_path: Path) -> None:
+    from mediaproxy.scan.judge import PIECE
+
+    audio = np.random.default_rng(1).normal(0, g711.amplitude(-55), 3 * PIECE).astype(np.float32)
+    audio[PIECE - 20_000 : 2 * PIECE + 20_000] += synth.tone_pair(synth.Press(9, (PIECE + 40_000) / 8, -15))
+    wav.write(tmp_path / "a.wav", g711.to_int16(audio))
+    verdict = judge(tmp_path / "a.wav")
+    assert (verdict.keys, verdict.runs) == (1, 1)
+    assert verdict.findings[0].seconds == pytest.approx((PIECE + 40_000) / 8000, abs=0.05)
+
+
+def test_a_second_track_that_begins_later_keeps_its_channel(tmp_path: Path) -> None:
+    """Two audio tracks of one file, the keys on the first: none is told of the second, none is torn."""
+    path = recorded.write(tmp_path, "two-tracks", np.stack([keys(6), recorded.quiet(len(keys(6)))]))
+    verdict = judge(path)
+    assert [(f.channel, f.keys) for f in verdict.findings] == [(0, 6)]
+    assert verdict.channels == 2
+
+
 def test_planted_positives_are_counted_and_change_no_finding(tmp_path: Path) -> None:
     path = recorded.write(tmp_path, "wav-pcm16", np.stack([recorded.quiet(2_000_000), recorded.quiet(2_000_000, 1)]))
     planted = judge(path, Options(seed=1))
@@ -199,6 +218,29 @@ def test_reordered_doubled_and_lost_packets_leave_the_keys(tmp_path: Path, law: 
     speech = pcaps.rtp(g711.encode(recorded.quiet(80_000), 0))
     del speech[100:140]
     assert judge(pcaps.write(tmp_path / "b.pcap", speech)).state == "clean"
+
+
+def test_a_stream_whose_clock_goes_back_is_heard_to_its_end(tmp_path: Path) -> None:
+    packets = pcaps.rtp(g711.encode(recorded.quiet(64_000), 0))
+    again = pcaps.rtp(g711.encode(keys(5), 0))
+    for number, packet in enumerate(again):
+        head = struct.pack(
+            "!BBHI", 0x80, 0, 65_500 + 400 + number & 0xFFFF, 0xFFFFF000 + 8000 + 160 * number & 0xFFFFFFFF
+        )
+        packets.append(head + packet[8:])
+    verdict = judge(pcaps.write(tmp_path / "a.pcap", packets))
+    assert (verdict.keys, verdict.reason) == (5, "")
+
+
+def test_many_streams_are_all_heard_and_memory_stays(tmp_path: Path) -> None:
+    """300 calls, one after another, each with a key; and noise of other UDP between them."""
+    audio = keys(1)
+    packets = []
+    for ssrc in range(300):
+        packets += pcaps.rtp(g711.encode(audio, 0), ssrc=ssrc)
+        packets.append(bytes([0x80, 96]) + np.random.default_rng(ssrc).bytes(40))
+    verdict = judge(pcaps.write(tmp_path / "a.pcap", packets))
+    assert (verdict.keys, verdict.channels, verdict.reason) == (300, 300, "")
 
 
 def test_telephone_events_are_found_as_such(tmp_path: Path) -> None:
@@ -251,6 +293,8 @@ def broken(name: str) -> Callable[[Path], object]:
         "half.pcap": lambda p: p.write_bytes(
             pcaps.write(p, pcaps.rtp(g711.encode(recorded.quiet(80_000), 0))).read_bytes()[:-50]
         ),
+        "more.wav": lambda p: p.write_bytes(whole["wav-pcm16"](p) + rng.bytes(5000)),
+        "again.wav": lambda p: p.write_bytes(whole["wav-pcm16"](p) + whole["wav-pcm16"](p)[36:]),
         "huge.wav": lambda p: p.write_bytes(
             struct.pack("<4sI4s4sIHHIIHH4sI", b"RIFF", 2**32 - 1, b"WAVE", b"fmt ", 16, 1, 1, 8000, 16000, 2, 16,
                         b"data", 2**32 - 100) + bytes(999)
@@ -265,7 +309,7 @@ def broken(name: str) -> Callable[[Path], object]:
         ("openssl.wav", "encrypted (OpenSSL)"), ("zip.wav", "a ZIP archive"), ("header.wav", "cut short"),
         ("half.wav", "cut short"), ("half.flac", ""), ("half.opus", "cut short"), ("half.m4a", "cut short"),
         ("locked.wav", "noise at full level: encrypted"), ("slow.wav", "could be decoded"), ("half.pcap", "cut short"),
-        ("huge.wav", "cut short"),
+        ("huge.wav", "cut short"), ("more.wav", "follow its audio"), ("again.wav", "follow its audio"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_read_is_told_with_a_reason(tmp_path: Path, name: str, why: str) -> None:

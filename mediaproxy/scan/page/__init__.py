@@ -115,7 +115,7 @@ def _detection(head: Mapping[str, Any]) -> str:
         return "<p>Nothing was planted (--no-plant): how much this scan can find was not measured.</p>"
     table = _table(("Planted", "Copies", "Found", "Share", "95 % limits"), rows)
     return (
-        f"{table}<p>Suspect runs in files without a whole key: {alarms['suspect_runs']:,}, "
+        f"{table}<p>Suspect runs: {alarms['suspect_runs']:,}, "
         f"{alarms['per_channel_hour']:g} an hour of a channel ({_text(alarms['means'])}).</p>"
     )
 
