@@ -25,7 +25,7 @@ from dsp import g711, residue, synth, wholekey
 from dsp.network import Network
 from mediaproxy import offline
 from mediaproxy.media import modes
-from mediaproxy.scan import weights
+from mediaproxy.scan import detectors, weights
 
 Audio = NDArray[np.float32]
 Features = NDArray[np.float64]
@@ -121,7 +121,7 @@ def keys(seed: int) -> Heard:
         at = int(rng.integers(len(voice) - len(audio)))
         audio += voice[at : at + len(audio)] * np.float32(g711.amplitude(level - rng.uniform(0, 20)) / np.sqrt(2))
     audio = CODECS[rng.choice(list(CODECS), p=[0.1, 0.15, 0.15, 0.15, 0.15, 0.3])](audio)
-    found = wholekey.events(audio)
+    found = wholekey.events(detectors.band(audio))
     on = _on([(int(a), int(b)) for a, b in marks], found.start, found.end, found.features)
     return Heard("talk" if talk else "", on, 0.0)
 
@@ -162,11 +162,11 @@ def sounds(job: tuple[str, float]) -> tuple[Heard, Heard]:
         audio = audio * np.float32(10 ** (rng.uniform(-15, 3) / 20))
         audio = CODECS["A-law" if rng.random() < 0.3 else "µ-law"](audio)
         short.append(residue.events(audio).features)
-        whole.append(wholekey.events(audio).features)
+        whole.append(wholekey.events(detectors.band(audio)).features)
         seconds += len(audio) / 8000
     coded = CODECS[str(rng.choice(["MP3", "Opus", "GSM"]))](np.concatenate(parts[:: max(1, len(parts) // 200)]))
     short.append(residue.events(coded).features)
-    whole.append(wholekey.events(coded).features)
+    whole.append(wholekey.events(detectors.band(coded)).features)
     hours = (seconds + len(coded) / 8000) / 3600
     return Heard(voice, np.concatenate(short), hours), Heard(voice, np.concatenate(whole), hours)
 

@@ -58,9 +58,9 @@ def _parser() -> argparse.ArgumentParser:
 
     _scan_options(commands.add_parser(
         "scan", help="look for keys and residues of keys in recordings",
-        description="Looks through WAV, MP3, Opus, AAC, FLAC, GSM and packet captures, by content, for whole keys, "
-        "residues of keys and telephone-events. Tells where and how strong, never which. Exit code 0: all clean. 1: "
-        "something found. 2: something unreadable, or wrong use.",
+        description="Looks through WAV (PCM, µ-law, A-law, GSM), MP3, Opus, AAC, FLAC and packet captures, by content, "
+        "for whole keys, residues of keys and telephone-events. Tells where and how strong, never which. Exit code 0: "
+        "all clean. 1: something found. 2: something unreadable, or wrong use.",
     ))  # fmt: skip
 
     verify = commands.add_parser(
@@ -81,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="PEM file of the public key that manifests and reports must be signed with",
     )
+    verify.add_argument("--quiet", action="store_true", help="say nothing of what is fine")
     verify.add_argument("--files", action="store_true", help="of reports: check also the files that were scanned")
 
     trace = commands.add_parser(
@@ -137,7 +138,12 @@ def _scan_options(scan: argparse.ArgumentParser) -> None:
         "--strata", choices=("folder", "none"), default="folder", help="draw from each folder by its share, or from all"
     )
     dirty = scan.add_argument_group("what is done with dirty files")
-    dirty.add_argument("--remask", default="", metavar="DIR", help="write a masked copy there, and scan it")
+    dirty.add_argument(
+        "--remask",
+        default="",
+        metavar="DIR",
+        help="write a masked copy (16-bit WAV) there, and scan it",
+    )
     dirty.add_argument("--quarantine", default="", metavar="DIR", help="move them there, with a note")
     dirty.add_argument("--suspects-too", action="store_true", help="the same with files that only have residues")
     cluster = scan.add_argument_group("a Dask cluster")
@@ -252,7 +258,7 @@ def _scan(args: argparse.Namespace) -> int:
 def _verify(args: argparse.Namespace) -> int:
     from mediaproxy.verify import command
 
-    return command.run(args.paths, args.anchors, args.key, args.files)
+    return command.run(args.paths, args.anchors, args.key, args.files, args.quiet)
 
 
 def _trace(args: argparse.Namespace) -> int:
@@ -304,6 +310,9 @@ def main(argv: list[str] | None = None) -> int:
         return _wrong(str(error))
     except KeyboardInterrupt:
         return 1
+    except BrokenPipeError:  # whoever read the lines has seen enough; nobody is there to tell
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 2
 
 
 if __name__ == "__main__":

@@ -351,7 +351,7 @@ class RecordingConfig(Strict, kw_only=True, frozen=True):
     """Where recordings of routes with `record = true` go."""
 
     directory: str = ""
-    form: Literal["wav", "wav-ulaw", "opus", "mp3"] = "wav"
+    format: Literal["wav", "wav-ulaw", "opus", "mp3"] = "wav"
     """Stereo of 8000 Hz: WAV of 16 bits or µ-law, Opus in Ogg, MP3."""
     kbits: int = 0
     """Of Opus and MP3, both channels together; 0: 32 and 48."""

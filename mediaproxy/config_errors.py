@@ -18,6 +18,7 @@ _CHOICES = {
     "role": ("agent", "supervisor", "auditor"),
     "algorithms": ("RS256", "RS384", "RS512", "PS256", "ES256", "ES384", "EdDSA"),
     "form": ("json", "console"),
+    "format": ("wav", "wav-ulaw", "opus", "mp3"),
     "transport": ("udp", "tcp", "tls"),
     "srtp": ("off", "optional", "required"),
     "refer": ("execute", "pass", "refuse"),

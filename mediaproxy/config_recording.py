@@ -22,11 +22,11 @@ def check(config: Config) -> None:
         raise ConfigError("recording.directory: is not a directory")
     _name(recording.name)
     if recording.kbits:
-        if recording.form not in _KBITS:
-            raise ConfigError('recording.kbits: goes with form = "opus" or "mp3"')
-        least, most = _KBITS[recording.form]
+        if recording.format not in _KBITS:
+            raise ConfigError('recording.kbits: goes with format = "opus" or "mp3"')
+        least, most = _KBITS[recording.format]
         if not least <= recording.kbits <= most:
-            raise ConfigError(f"recording.kbits: {least} to {most} for {recording.form}")
+            raise ConfigError(f"recording.kbits: {least} to {most} for {recording.format}")
     if recording.signing_key:
         if not Path(recording.signing_key).is_file():
             raise ConfigError("recording.signing_key: is not a file")
@@ -54,5 +54,9 @@ def _name(name: str) -> None:
     parts = name.split("/")
     if not known or "call" not in {field for field, _, _ in fields} or name.startswith("/") or name.endswith("/"):
         raise ConfigError(allowed)
-    if any(part in ("", ".", "..") or ".." in part for part in parts) or not name.isprintable() or len(name) > 150:
+    if (
+        any(not part or part.startswith(".") or ".." in part for part in parts)
+        or not name.isprintable()
+        or len(name) > 150
+    ):
         raise ConfigError(allowed)

@@ -22,6 +22,7 @@ import msgspec
 
 FORMAT: Final = "flattone-recording/1"
 REPORT: Final = "report.json"
+REPORT_PARTS: Final = ("report.html", "report.csv", "incidents.json")
 REPORT_FORMAT: Final = "flattone-scan-report/1"
 JOURNAL: Final = "recordings.jsonl"
 CHANNELS: Final = ("heard by agent", "said by agent")

@@ -78,7 +78,8 @@ class Engine:
         """Trunk slots behind which the guard heard a key this tick: armed ones are sealed, guarded ones silent."""
         self.out = Rows()
         self.heard: list[tuple[int, int, int, int, bool]] = []
-        """Of recorded calls, each audio row that went out this tick: (row, slot it left by, timestamp, codec)."""
+        """Of recorded calls, each audio row that went out this tick: (row, slot it left by, timestamp, codec, whether
+        it went in passthrough and may hold a key)."""
         self._tails: dict[int, tuple[int, float]] = {}
         """Of slots whose last press came as events: where its flat tone ends, and when the next of it is due."""
         self._lead = np.zeros(capacity)
@@ -331,8 +332,7 @@ class Engine:
         if recorded.any():
             for i in np.flatnonzero(recorded & (ROLE[kind[chosen]] == AUDIO)):
                 stamp, codec = int(head.timestamp[chosen[i]]), int(kind[chosen[i]])
-                passed = not self._trunk[to[i]]  # towards the agent, as it came
-                self.heard.append((at.start + int(i), int(to[i]), stamp, codec, passed))
+                self.heard.append((at.start + int(i), int(to[i]), stamp, codec, False))
 
     def _another_source(self, slot: int) -> None:
         """A packet of a source that has not been heard before: its clock is new, a running mask goes on."""
@@ -421,9 +421,11 @@ class Engine:
         at, good = self.egress.write(self.out, to, codec, octets, timestamp, marker, octets.shape[1])
         recorded = self._recorded[to[good]]
         if recorded.any():
+            passed = self.mode[self._peer[to[good]]] == int(Mode.PASSTHROUGH)  # as it was when the row was made
             for i in np.flatnonzero(recorded):
                 row = good[i]
-                self.heard.append((at.start + int(i), int(to[row]), int(timestamp[row]), int(codec[row]), False))
+                place = at.start + int(i), int(to[row]), int(timestamp[row]), int(codec[row])
+                self.heard.append((*place, bool(passed[i])))
 
     def _noise(self, rows: Rows, chosen: Index, head: rtp.Headers, now: float) -> None:
         """Comfort noise: its level, and nothing else of it. What follows begins after a gap."""

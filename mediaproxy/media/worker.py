@@ -224,7 +224,7 @@ class Worker:
                 heard.append(call)
                 side, flags = 0, tap.MASKED if call.masked != int(masked[call.trunk]) else 0
             octets = out.slab[row, 12 : out.length[row]]
-            if call.unrecorded or passed:  # in passthrough there may be keys in it
+            if call.unrecorded or (passed and side == 0):  # in passthrough there may be keys in it
                 octets = np.full_like(octets, g711.SILENCE[codec])
                 flags |= tap.SILENT
             self._tap.add(call.number, side, codec, timestamp, now, octets, flags)

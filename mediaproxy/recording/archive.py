@@ -44,19 +44,18 @@ class Archive:
         now = time.gmtime()
         name = self._config.name.format(
             date=time.strftime("%Y%m%d", now), time=time.strftime("%H%M%SZ", now), year=time.strftime("%Y", now),
-            month=time.strftime("%m", now), day=time.strftime("%d", now), call=_UNSAFE.sub("_", call),
-            route=_UNSAFE.sub("_", route),
+            month=time.strftime("%m", now), day=time.strftime("%d", now), call=_safe(call), route=_safe(route),
         )  # fmt: skip
         base = self._folder / name
         base.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
-        ending = evidence.SUFFIXES[self._config.form]
+        ending = evidence.SUFFIXES[self._config.format]
         for more in ("", *(f"-{i}" for i in range(2, 1000))):
             path = base.with_name(base.name + more + ending)
             if not path.exists() and not path.with_suffix(".json").exists():
                 with suppress(FileExistsError):
                     part = path.with_name(path.name + PART)
                     fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
-                    into = sink(self._config.form, os.fdopen(fd, "w+b"), self._config.kbits)
+                    into = sink(self._config.format, os.fdopen(fd, "w+b"), self._config.kbits)
                     return Recording(call, route, mode, at, into, path, part)
         raise FileExistsError(errno.EEXIST, "no name is free")
 
@@ -76,7 +75,7 @@ class Archive:
         self._reopen()
         before = self._journal.link
         about = Manifest(
-            file=name, sha256=digest, form=self._config.form, version=__version__, seq=before.seq + 1,
+            file=name, sha256=digest, form=self._config.format, version=__version__, seq=before.seq + 1,
             previous=before.hash, **facts,
         )  # fmt: skip
         data = signing.seal(msgspec.to_builtins(about), self._signer)
@@ -111,7 +110,8 @@ class Archive:
     def parts(self) -> list[Path]:
         """What a recorder that died has left. To be asked before anything begins."""
         endings = tuple(ending + PART for ending in evidence.SUFFIXES.values())
-        return sorted(path for path in self._folder.rglob(f"*{PART}") if path.name.endswith(endings))
+        found = self._folder.rglob(f"*{PART}")
+        return sorted(path for path in found if path.name.endswith(endings) and not path.is_symlink())
 
     def recover(self, part: Path) -> None:
         """Take in such a part. What the recorder knew of it is gone, unless it died just before the end.
@@ -143,10 +143,13 @@ class Archive:
             if entry.at >= limit:
                 continue
             path = self._folder / entry.file
-            if not path.resolve().is_relative_to(self._folder.resolve()):
+            inside = path.resolve().is_relative_to(self._folder.resolve())
+            if not inside or path.suffix not in evidence.SUFFIXES.values():
                 failed += 1  # no line of ours
                 continue
             try:
+                if path.exists() and _hash(path) != entry.sha256:
+                    raise OSError(0, "is not what was recorded under that name")
                 path.unlink(missing_ok=True)
                 path.with_suffix(".json").unlink(missing_ok=True)
             except OSError as error:
@@ -192,6 +195,11 @@ class Archive:
         self._journal.close()
         if self._anchor is not None:
             self._anchor.close()
+
+
+def _safe(name: str) -> str:
+    """A name that makes a part of one file's name and nothing else."""
+    return _UNSAFE.sub("_", name).replace("..", "__")[:100]
 
 
 def _hash(path: Path) -> str:

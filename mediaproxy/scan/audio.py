@@ -34,13 +34,18 @@ class Source:
 
     def __init__(self, file: BufferedReader, form: str) -> None:
         try:
-            self._container = av.open(file, mode="r", format=form, metadata_errors="replace")
+            # An edit list may leave out audio that is in the file: all of it is looked at.
+            options = {"ignore_editlist": "1"} if form == "mov" else {}
+            self._container = av.open(file, mode="r", format=form, options=options, metadata_errors="replace")
         except (av.error.FFmpegError, OSError, ValueError, UnicodeError) as error:
             raise Unreadable(f"cannot be opened as {form} ({_why(error)})") from None
         streams = list(self._container.streams.audio)
         if not streams:
             self._container.close()
             raise Unreadable("there is no audio in it")
+        if len(streams) > MOST_CHANNELS:
+            self._container.close()
+            raise Unreadable(f"has more than {MOST_CHANNELS} tracks")
         self._tracks = [_Track(stream) for stream in streams if stream.codec_context is not None]
         names = sorted({track.codec for track in self._tracks})
         self.codec = "+".join(names)
@@ -90,7 +95,8 @@ class Source:
                 try:
                     frames = track.decode(packet)
                 except (av.error.FFmpegError, ValueError) as error:
-                    if not isinstance(error, av.error.EOFError):
+                    padding = 0 < packet.size < (track.stream.codec_context.codec.name == "gsm_ms") * 65
+                    if not isinstance(error, av.error.EOFError) and not padding:
                         self.damaged += 1
                     continue
                 for block in frames:
@@ -151,7 +157,7 @@ class _Track:
             return before + self._take(frame)
         if self._resampler is None:
             return [self._block(frame)]
-        return [self._block(piece) for piece in self._resampler.resample(frame)]
+        return [self._block(piece) for piece in self._resampler.resample(_finite(frame))]
 
     def _block(self, frame: Any) -> Block:
         values = frame.to_ndarray()
@@ -161,6 +167,18 @@ class _Track:
         block = np.asarray(values, np.float32) * np.float32(scale) if scale != 1 else np.asarray(values, np.float32)
         self.samples += block.shape[1]
         return block
+
+
+def _finite(frame: Any) -> Any:
+    """A frame without what is no number: a resampler would spread it over all that is near."""
+    if not frame.format.name.startswith(("flt", "dbl")):
+        return frame
+    values = frame.to_ndarray()
+    if np.isfinite(values).all():
+        return frame
+    clean = av.AudioFrame.from_ndarray(np.nan_to_num(values, posinf=0, neginf=0), frame.format.name, frame.layout.name)
+    clean.sample_rate, clean.pts, clean.time_base = frame.sample_rate, frame.pts, frame.time_base
+    return clean
 
 
 _SCALES: Final = {"s16": 1 / 32768, "s16p": 1 / 32768, "flt": 1.0, "fltp": 1.0}

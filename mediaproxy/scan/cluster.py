@@ -64,7 +64,15 @@ class Cluster:
         self._cores = sum(self._client.ncores().values())
 
     def run(self, paths: Iterable[str], options: Options) -> Iterator[FileVerdict]:
-        """Verdicts, in the order in which they come."""
+        """Verdicts, in the order in which they come. Raises ClusterError where the scheduler is lost."""
+        try:
+            yield from self._run(paths, options)
+        except ClusterError:
+            raise
+        except Exception as error:  # as above
+            raise ClusterError(f"the scheduler is lost ({type(error).__name__})") from None
+
+    def _run(self, paths: Iterable[str], options: Options) -> Iterator[FileVerdict]:
         from distributed import as_completed
 
         todo = iter(paths)
@@ -83,6 +91,8 @@ class Cluster:
         for future in doing:
             batch = batches.pop(future.key)
             more()
+            if future.status == "cancelled":
+                raise ClusterError("the scheduler is lost")
             if future.status == "finished":
                 yield from future.result()
             elif len(batch) > 1:  # one of them took its worker down: each on its own, to know which

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -62,16 +63,13 @@ def run(request: Request) -> int:
     except WrongUse as error:
         print(f"flattone: {error}", file=sys.stderr)
         return 2
-    except BrokenPipeError:  # whoever read the lines has seen enough; nobody is there to tell
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 2
 
 
 def _run(request: Request) -> int:
     signer = _signer(request)
-    for folder in (request.quarantine, request.remask):
+    for folder in (request.quarantine, request.remask, request.report):
         if folder:
-            _folder(folder)
+            _folder(folder, request.paths if folder != request.report else ())
     options = Options(request.seed if request.plant else None)
     began = report.now()
     places = list(files.find(request.paths))
@@ -87,6 +85,7 @@ def _run(request: Request) -> int:
             verdicts.append(before)
         elif not place.trouble:
             todo.append(place)
+    resumed = sum(not verdict.failed for verdict in verdicts)
     for verdict in verdicts:
         _tell(request, verdict)
     try:
@@ -98,24 +97,29 @@ def _run(request: Request) -> int:
     except KeyboardInterrupt:
         go_on = f"; --state {request.state} goes on from here" if state else ""
         raise WrongUse(f"stopped after {len(verdicts)} of {len(places)} files, without a report{go_on}") from None
+    except ClusterError as error:
+        go_on = f"; --state {request.state} goes on from here" if state else ""
+        done = f"after {len(verdicts)} of {len(places)} files, without a report{go_on}"
+        raise WrongUse(f"--dask {request.dask}: {error}, {done}") from None
     finally:
         if state:
             state.close()
-    return _finish(request, verdicts, real, signer, plan, began, found, options)
+    return _finish(request, verdicts, real, signer, plan, began, found, options, resumed)
 
 
 def _finish(
     request: Request, verdicts: list[FileVerdict], real: dict[str, str], signer: signing.Signer | None,
-    plan: sample.Plan | None, began: str, found: int, options: Options,
+    plan: sample.Plan | None, began: str, found: int, options: Options, resumed: int,
 ) -> int:  # fmt: skip
     summary = report.summary(verdicts, found)
     count = summary["coverage"]
     if count["passed over"] == len(verdicts):
         raise WrongUse("there is no audio in what was named")
-    incidents = _handle(request, verdicts, real)
+    incidents, whole = _handle(request, verdicts, real)
     header: dict[str, Any] = {
         "began": began, "ended": report.now(), "paths": [shown(path) for path in request.paths],
-        "config": options.hash(), "options": msgspec.to_builtins(options), **summary,
+        "config": options.hash(), "options": msgspec.to_builtins(options),
+        "from_state": resumed, **summary,
         "sampling": _means(plan, verdicts) if plan else None,
     }  # fmt: skip
     if request.report:
@@ -127,7 +131,7 @@ def _finish(
         print(json.dumps({**header, "incidents": incidents, "results": msgspec.to_builtins(verdicts)}))
     else:
         _sum_up(header, incidents)
-    failed = count["unreadable"] or count["in_part"] or any(_undone(one) for one in incidents)
+    failed = count["unreadable"] or count["in_part"] or not whole or any(_undone(one) for one in incidents)
     return 2 if failed else 1 if count["dirty"] or count["suspect"] else 0
 
 
@@ -142,13 +146,20 @@ def _signer(request: Request) -> signing.Signer | None:
         raise WrongUse(f"--sign {request.sign}: {error}") from None
 
 
-def _folder(name: str) -> None:
+def _folder(name: str, scanned: Sequence[str]) -> None:
+    """Make a folder that will be written to: before hours of work, not after."""
+    for path in scanned:
+        if "://" not in path and os.path.isdir(path) and Path(name).resolve().is_relative_to(Path(path).resolve()):
+            raise WrongUse(f"{name}: lies in what is scanned, and would be scanned the next time")
     try:
         os.makedirs(name, mode=0o700, exist_ok=True)
     except OSError as error:
         raise WrongUse(f"{name}: cannot be made ({error.strerror})") from None
-    if not os.access(name, os.W_OK | os.X_OK):
-        raise WrongUse(f"{name}: cannot be written to")
+    try:
+        with tempfile.TemporaryFile(dir=name):
+            return
+    except OSError as error:
+        raise WrongUse(f"{name}: cannot be written to ({error.strerror})") from None
 
 
 def _sampled(request: Request, places: list[Place]) -> tuple[list[Place], sample.Plan | None]:
@@ -168,8 +179,9 @@ def _means(plan: sample.Plan, verdicts: Sequence[FileVerdict]) -> dict[str, Any]
     unread = sum(v.state == "unreadable" for v in judged)
     limit = sample.upper(bad + unread, len(judged), plan.confidence)
     text = (
-        f"With {plan.confidence:.0%} confidence at most {limit:.2%} of the files hold what this scan marks; the "
-        f"{unread} unreadable ones count as if they did. A sample does not show that the archive is clean."
+        f"With {plan.confidence:.0%} confidence at most {limit:.2%} of the files that are named like audio hold what "
+        f"this scan marks; the {unread} unreadable one(s) count as if they did. A sample does not show that an archive "
+        "is clean."
     )
     return {**msgspec.to_builtins(plan), "marked": bad, "unreadable": unread, "upper": round(limit, 6), "means": text}
 
@@ -210,14 +222,19 @@ def _looked(request: Request, options: Options, todo: list[Place]) -> Iterator[F
 
 def _progress(request: Request, verdicts: Iterable[FileVerdict], sizes: dict[str, int]) -> Iterator[FileVerdict]:
     """The same, with a bar on a terminal: by octets, which is what takes time."""
-    off = request.quiet or not sys.stderr.isatty()
-    with tqdm(total=sum(sizes.values()), unit="B", unit_scale=True, disable=off, dynamic_ncols=True) as bar:
+    total = sum(sizes.values())
+    with tqdm(total=total, unit="B", unit_scale=True, disable=not _shows(request), dynamic_ncols=True) as bar:
         done, hours = 0, 0.0
         for verdict in verdicts:
             done, hours = done + 1, hours + verdict.seconds / 3600
             bar.set_postfix_str(f"{done}/{len(sizes)} files, {hours:.1f} h of audio", refresh=False)
             bar.update(sizes[verdict.path])
             yield verdict
+
+
+def _shows(request: Request) -> bool:
+    """Whether there is somebody to show a bar to."""
+    return not request.quiet and sys.stderr.isatty()
 
 
 def _tell(request: Request, verdict: FileVerdict) -> None:
@@ -231,11 +248,11 @@ def _line(v: FileVerdict) -> str:
     if v.seconds:
         text += f"  {v.seconds:.1f} s"
     if v.findings:
-        text += f"  {v.keys} keys, {v.residues} residues in {v.runs} run(s)"
+        text += f"  {v.keys} key(s), {v.residues} residue(s) in {v.runs} run(s)"
     for why in (*([v.reason] if v.reason else ()), *v.remarks):
         text += f"\n            {why}"
     for f in v.findings[:5]:
-        count = f"{f.keys} keys" if f.kind == "key" else f"{f.keys} events" if f.keys else f"{f.pieces} pieces"
+        count = f"{f.keys} key(s)" if f.kind == "key" else f"{f.keys} event(s)" if f.keys else f"{f.pieces} residue(s)"
         text += (
             f"\n            channel {f.channel} at {f.start:.3f} s: {f.kind}, {count} in {f.seconds:.2f} s, "
             f"longest {f.milliseconds} ms, {f.level} dBm0"
@@ -248,24 +265,30 @@ def _line(v: FileVerdict) -> str:
 def _sum_up(header: dict[str, Any], incidents: Sequence[dict[str, Any]]) -> None:
     count = header["coverage"]
     states = ("clean", "suspect", "dirty", "unreadable", "passed over")
-    print(f"{count['found']} files: " + ", ".join(f"{count[state]} {state}" for state in states))
-    planted = ", ".join(f"{one['found']} of {one['planted']} {name}" for name, one in header["detection"].items())
-    if planted:
-        print(f"planted and found again: {planted}")
+    drawn = f"{header['sampling']['size']} drawn of " if header["sampling"] else ""
+    part = f" ({count['in_part']} of the suspect or dirty ones read in part only)" if count["in_part"] else ""
+    print(f"{drawn}{count['found']} files: " + ", ".join(f"{count[state]} {state}" for state in states) + part)
+    planted = [sum(one[what] for one in header["detection"].values()) for what in ("found", "planted")]
+    if planted[1]:
+        print(
+            f"self-test: {planted[0]} of {planted[1]} keys and residues planted in copies were found (see the report)"
+        )
     if header["sampling"]:
-        print(f"a sample of {header['sampling']['size']}: {header['sampling']['means']}")
+        print(header["sampling"]["means"])
     for incident in incidents:
         for action in incident["actions"]:
             where = action.get("to") or action.get("failed", "")
             print(f"{action['what']:<10}  {printable(incident['path'])}: {printable(where)}")
 
 
-def _handle(request: Request, verdicts: Sequence[FileVerdict], real: dict[str, str]) -> list[dict[str, Any]]:
-    """Incident records of all that was found, and what was done with each."""
-    incidents = []
-    for v in verdicts:
-        if v.state not in ("dirty", "suspect"):
-            continue
+def _handle(
+    request: Request, verdicts: Sequence[FileVerdict], real: dict[str, str]
+) -> tuple[list[dict[str, Any]], bool]:
+    """(incident records of all that was found, and what was done with each; whether nobody has stopped that)."""
+    incidents: list[dict[str, Any]] = []
+    whole = True
+    bad = sorted((v for v in verdicts if v.state in ("dirty", "suspect")), key=lambda v: v.path)
+    for v in tqdm(bad, unit="file", disable=not _shows(request) or not (request.remask or request.quarantine)):
         actions: list[dict[str, str]] = []
         incident: dict[str, Any] = {
             "path": v.path, "sha256": v.sha256, "state": v.state, "found": report.now(), "versions": report.versions(),
@@ -276,15 +299,19 @@ def _handle(request: Request, verdicts: Sequence[FileVerdict], real: dict[str, s
             ],
             "actions": actions,
         }  # fmt: skip
-        if v.state == "dirty" or request.suspects_too:
-            path = real[v.path]
-            name = PurePosixPath(path).name
-            if request.remask:
-                actions.append(_remasked(path, Path(request.remask), name))
-            if request.quarantine:
-                actions.append(_moved(path, Path(request.quarantine), name, incident))
         incidents.append(incident)
-    return incidents
+        if whole and (v.state == "dirty" or request.suspects_too):
+            path = real[v.path].removeprefix("file://")
+            name = PurePosixPath(path).name
+            try:
+                if request.remask:
+                    actions.append(_remasked(path, Path(request.remask), name))
+                if request.quarantine:
+                    actions.append(_moved(path, Path(request.quarantine), name, incident))
+            except KeyboardInterrupt:
+                whole = False
+                actions.append({"what": "handled", "failed": "stopped by hand"})
+    return incidents, whole
 
 
 def _remasked(path: str, folder: Path, name: str) -> dict[str, str]:

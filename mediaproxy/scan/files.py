@@ -27,7 +27,9 @@ def find(paths: Sequence[str]) -> Iterator[Place]:
     for path in paths:
         if "://" in path:
             yield from _remote(path)
-        elif os.path.lexists(path) or not any(sign in path for sign in _MAGIC):
+            continue
+        path = os.path.abspath(path)  # the report and a cluster's workers are elsewhere
+        if os.path.lexists(path) or not any(sign in path for sign in _MAGIC):
             yield from _local(path, seen)
         else:
             matches = sorted(glob.glob(path, recursive=True, include_hidden=True))
@@ -48,7 +50,12 @@ def _local(path: str, seen: set[tuple[int, int]]) -> Iterator[Place]:
         yield Place(path, 0, "no permission to read it" if isinstance(error, PermissionError) else trouble)
         return
     if os.path.isdir(path):
-        yield from _folder(path, seen, (_identity(found),))
+        empty = True
+        for place in _folder(path, seen, (_identity(found),)):
+            empty = False
+            yield place
+        if empty and not os.listdir(path):
+            yield Place(path, 0, "there is nothing in this folder")
     elif _once(found, seen):
         yield Place(path, found.st_size, stamp=stamp(found))
 
@@ -103,13 +110,19 @@ def _remote(url: str) -> Iterator[Place]:
         yield Place(url, 0, "there is no such file")
         return
     except Exception as error:  # a store's library raises what it likes; its text may hold a credential
-        yield Place(url, 0, f"the store cannot be asked ({type(error).__name__})")
+        needs = f": pip install {error.name or 'its package'}" if isinstance(error, ImportError) else ""
+        yield Place(url, 0, f"the store cannot be asked ({type(error).__name__}{needs})")
         return
+    if not found:
+        yield Place(url, 0, "there is nothing of that name")
     outer, chained, rest = url.partition("::")
     inside_archive = chained and "://" in outer  # zip://name::s3://bucket/a.zip, against simplecache::s3://bucket/name
     for name in sorted(found):
         if found[name].get("type", "file") == "file":
             full = str(system.unstrip_protocol(name))
+            if "::" in full:
+                yield Place(full, 0, "has a name with '::', which is no name in a URL")
+                continue
             if chained:
                 full = f"{full}::{rest}" if inside_archive else f"{outer}::{full}"
             yield Place(full, int(found[name].get("size") or 0), stamp=remote_stamp(found[name]))

@@ -13,7 +13,8 @@ NAMES: Final = frozenset(
     (
         ".wav", ".wave", ".rf64", ".w64", ".mp3", ".opus", ".ogg", ".oga", ".spx", ".aac", ".m4a", ".m4b", ".mp4",
         ".mov", ".3gp", ".flac", ".gsm", ".pcap", ".pcapng", ".cap", ".caf", ".amr", ".wma", ".ul", ".al", ".ulaw",
-        ".alaw", ".raw", ".webm", ".mka", ".mkv", ".au", ".snd", ".aif", ".aiff", ".vox", ".sln",
+        ".alaw", ".raw", ".webm", ".mka", ".mkv", ".au", ".snd", ".aif", ".aiff", ".vox", ".sln", ".sln16", ".pcm",
+        ".pcmu", ".pcma", ".g722", ".g729", ".g726", ".mp2", ".wv", ".ape", ".avi", ".ts", ".nmf", ".enc",
     )
 )  # fmt: skip
 """Endings that say audio: a file so called that is none is told of, any other one is passed over."""
@@ -88,8 +89,8 @@ def _mpeg(head: bytes) -> bool:
 
 
 def named_audio(path: str) -> bool:
-    """Whether a file's name says that there is audio in it."""
-    return PurePosixPath(path).suffix.lower() in NAMES
+    """Whether a file's name says that there is audio in it, also packed or locked: any of its endings counts."""
+    return any(ending.lower() in NAMES for ending in PurePosixPath(path).suffixes[-3:])
 
 
 def mislabelled(path: str, form: str) -> bool:
@@ -162,19 +163,31 @@ def _whole_ogg(file: BufferedReader, size: int) -> str:
 
 _LOCKED: Final = {
     b"Salted__": "encrypted (OpenSSL)", b"age-encryption.org": "encrypted (age)", b"-----BEGIN PGP": "encrypted (PGP)",
-    b"\x85\x01": "encrypted (PGP)", b"\x85\x02": "encrypted (PGP)", b"PK\x03\x04": "a ZIP archive",
-    b"\x1f\x8b": "packed (gzip)", b"7z\xbc\xaf": "a 7-Zip archive", b"Rar!": "a RAR archive",
-    b"#!AMR": "AMR, which is not read", b"\x1a\x45\xdf\xa3": "Matroska, which is not read",
-    b"\x30\x26\xb2\x75": "WMA, which is not read", b".snd": "Sun audio, which is not read",
-    b"FORM": "AIFF, which is not read", b"caff": "CAF, which is not read",
+    b"\x85\x01": "encrypted (PGP)", b"\x85\x02": "encrypted (PGP)", b"PK\x03\x04": "a ZIP archive, not looked into",
+    b"\x1f\x8b": "packed (gzip), not looked into", b"7z\xbc\xaf": "a 7-Zip archive, not looked into",
+    b"Rar!": "a RAR archive, not looked into", b"#!AMR": "AMR, which is not read",
+    b"\x1a\x45\xdf\xa3": "Matroska, which is not read", b"\x30\x26\xb2\x75": "WMA, which is not read",
+    b".snd": "Sun audio, which is not read", b"FORM": "AIFF, which is not read", b"caff": "CAF, which is not read",
 }  # fmt: skip
 
 
-def why_not(head: bytes) -> str:
-    """Why a file that should hold audio cannot be read, as far as its first octets tell."""
+def locked(head: bytes) -> str:
+    """What a file is in which other files may be, or which is of a form that is known and not read; or ""."""
+    return next((what for start, what in _LOCKED.items() if head.startswith(start)), "")
+
+
+def why_not(path: str, head: bytes) -> str:
+    """Why a file that should hold audio cannot be read, as far as its name and first octets tell."""
     if not head:
         return "empty"
-    for start, what in _LOCKED.items():
-        if head.startswith(start):
-            return what
-    return "of no form that is known: not audio, damaged, or encrypted"
+    if PurePosixPath(path).suffix.lower() in _BARE:
+        return "audio without a header, which is not read"
+    return locked(head) or "of no form that is known: not audio, damaged, or encrypted"
+
+
+_BARE: Final = frozenset(
+    {
+        ".gsm", ".ul", ".al", ".ulaw", ".alaw", ".raw", ".vox", ".sln", ".sln16", ".pcm", ".pcmu", ".pcma", ".g722",
+        ".g729",
+    }
+)  # fmt: skip

@@ -13,8 +13,8 @@ from typing import Final, NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from dsp import g711, residue, synth, wholekey
-from mediaproxy.scan import weights
+from dsp import g711, synth
+from mediaproxy.scan import detectors
 from mediaproxy.scan.verdict import Finding, Kind, Planted
 
 Block = NDArray[np.float32]
@@ -23,6 +23,7 @@ RATE: Final = 8000
 PIECE: Final = 1 << 18
 """32.8 s; a multiple of both detectors' hops."""
 AROUND: Final = 4096
+MANY: Final = 512
 UNSURE: Final = -2.5
 """A whole key is as sure as its score; from here up to 0 it makes a suspect. (The best of 2.1 h of speech is below.)"""
 APART: Final = 4 * RATE
@@ -40,7 +41,8 @@ LEVEL_STEP: Final = 3
 BESIDE: Final = 0.02
 """Seconds of a residue's picture before and after it."""
 BLURRED: Final = 0.1
-"""Seconds a step of a picture of whole keys: the rhythm of keying does not show."""
+"""Seconds a step of a picture of whole keys, at least: of three and more a step is as long as two, so that the rhythm
+of keying does not show."""
 
 
 class Mark(NamedTuple):
@@ -56,13 +58,10 @@ class Mark(NamedTuple):
 def marks(audio: Block) -> list[Mark]:
     """What is in float32[n], down to doubtful scores; a whole key that is not sure counts as a residue."""
     found = []
-    for key in wholekey.find(audio, weights.network("wholekey"), UNSURE + DOUBTFUL):
+    for key in detectors.whole_keys(audio, UNSURE + DOUBTFUL):
         kind, score = ("key", key.score) if key.score > 0 else ("residue", key.score - UNSURE)
         found.append(Mark(cast(Kind, kind), key.start, key.end, key.level_dbm0, score))
-    found += [
-        Mark("residue", r.start, r.end, r.level_dbm0, r.score)
-        for r in residue.find(audio, weights.network("residue"), DOUBTFUL)
-    ]
+    found += [Mark("residue", r.start, r.end, r.level_dbm0, r.score) for r in detectors.residues(audio, DOUBTFUL)]
     return found
 
 
@@ -86,6 +85,8 @@ class Channel:
         """Take the next float32[n] at 8000 Hz, full scale 1.0."""
         self._pending.append(samples)
         self._waiting += len(samples)
+        if len(self._pending) >= MANY:  # of a file that gives a few samples at a time
+            self._pending = [np.concatenate(self._pending)]
         while self._waiting + len(self._held) >= PIECE + 2 * AROUND:
             self._gather()
             self._look(last=False)
@@ -118,6 +119,8 @@ class Channel:
                 return
 
     def _judge(self, audio: Block, core: tuple[int, int]) -> None:
+        if not audio.size:
+            return
         self._noise.push(audio[core[0] : core[1]])
         found = marks(audio)
         for mark in found:
@@ -200,6 +203,9 @@ def finding(channel: int, run: Sequence[Mark], doubts: Sequence[Mark]) -> Findin
 def _picture(marks: Sequence[Mark], start: int, end: int, kind: Kind) -> tuple[float, tuple[float, ...]]:
     """(seconds a step, the greatest score in each step, 0 to 1), coarse enough not to show a rhythm."""
     step = max((end - start) / RATE / BARS, 0.001 if kind == "residue" else BLURRED)
+    inside = [mark for mark in marks if mark.score > 0 and start <= mark.start < end]
+    if len(inside) > 2:
+        step = max(step, 2 * (inside[-1].end - inside[0].start) / RATE / len(inside))
     size = max(1, round(step * RATE))
     bars = np.zeros(max(1, -(-(end - start) // size)))
     for mark in marks:

@@ -70,9 +70,11 @@ def _judged(path: str, file: BufferedReader, size: int, options: Options) -> Fil
     head = file.read(forms.HEAD)
     form = forms.sniff(head)
     if not form:
-        if not forms.named_audio(path):
+        why = forms.why_not(path, head) if forms.named_audio(path) else forms.locked(head)
+        own = ".jsonl" in path  # a journal or audit log that was packed
+        if not why or own:
             return FileVerdict(path, "passed over", size=size, sha256=digest)
-        return FileVerdict(path, "unreadable", forms.why_not(head), size=size, sha256=digest)
+        return FileVerdict(path, "unreadable", why, size=size, sha256=digest)
     remarks = [f"named otherwise, but {form} by content"] if forms.mislabelled(path, form) else []
     cut, odd = forms.whole(file, form, size)
     file.seek(0)

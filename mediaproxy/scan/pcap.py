@@ -7,6 +7,7 @@ than this.
 from __future__ import annotations
 
 import struct
+from collections import Counter
 from collections.abc import Iterator
 from io import BufferedReader
 from typing import Final, NamedTuple
@@ -34,11 +35,21 @@ class Datagram(NamedTuple):
     """False where the capture kept only its beginning."""
 
 
-def datagrams(file: BufferedReader) -> Iterator[Datagram]:
-    """The UDP datagrams of a capture. Raises Damaged where it ends or goes wrong in the middle."""
+FRAGMENT: Final = "fragment(s) of IP, not put together"
+LINK: Final = "packet(s) of a link layer that is not known"
+TUNNEL: Final = "packet(s) in a tunnel, not looked into"
+
+
+def datagrams(file: BufferedReader, unread: Counter[str]) -> Iterator[Datagram]:
+    """The UDP datagrams of a capture; unread: counts what they may have been in and was not looked at.
+
+    Raises Damaged where it ends or goes wrong in the middle.
+    """
     head = _take(file, 4)
     for at, link, packet, size in _pcapng(file) if head == b"\x0a\x0d\x0d\x0a" else _pcap(file, head):
-        found = _udp(_ip(link, packet))
+        if link not in _LINKS:
+            unread[LINK] += 1
+        found = _udp(_ip(link, packet), unread)
         if found is not None:
             flow, payload, length = found
             yield Datagram(at, flow, payload, len(packet) >= size and len(payload) >= length)
@@ -123,19 +134,29 @@ def _ip(link: int, packet: bytes) -> bytes:
     return packet if link in (12, 14, 101, 228, 229) else b""
 
 
-def _udp(packet: bytes) -> tuple[tuple[bytes, int, bytes, int], bytes, int] | None:
+_LINKS: Final = frozenset({0, 1, 12, 14, 101, 108, 113, 228, 229, 276})
+_TUNNELS: Final = frozenset({4, 41, 47, 50})
+"""IP in IP, IPv6 in IPv4, GRE, ESP."""
+
+
+def _udp(packet: bytes, unread: Counter[str]) -> tuple[tuple[bytes, int, bytes, int], bytes, int] | None:
     """(flow, payload, the payload's length as sent) of an IP packet; None where it is no whole datagram."""
     if len(packet) < 28:
         return None
     if packet[0] >> 4 == 4:
         head = (packet[0] & 15) * 4
-        if packet[9] != _UDP or int.from_bytes(packet[6:8]) & 0x3FFF:  # a fragment
+        fragment = bool(int.from_bytes(packet[6:8]) & 0x3FFF)
+        unread[FRAGMENT] += fragment and packet[9] == _UDP
+        unread[TUNNEL] += packet[9] in _TUNNELS
+        if packet[9] != _UDP or fragment:
             return None
         source, target, rest = packet[12:16], packet[16:20], packet[head : int.from_bytes(packet[2:4]) or None]
     elif packet[0] >> 4 == 6 and len(packet) >= 48:
         source, target, following, at = packet[8:24], packet[24:40], packet[6], 40
         while following in _EXTENSIONS and at + 2 <= len(packet):
             following, at = packet[at], at + 8 + packet[at + 1] * 8
+        unread[FRAGMENT] += following == 44
+        unread[TUNNEL] += following in _TUNNELS
         if following != _UDP:
             return None
         rest = packet[at : 40 + int.from_bytes(packet[4:6])]

@@ -5,14 +5,23 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import resource
 import signal
+import time
 from collections.abc import Generator, Iterable
 from multiprocessing.connection import Connection, wait
+from typing import Final
 
 from mediaproxy.printable import shown
 from mediaproxy.scan.look import Options, look
 from mediaproxy.scan.verdict import FileVerdict
 
+LONGEST: Final = 300.0
+SLOWEST: Final = 100_000
+"""Seconds that a file may take, and one more for so many octets: an hour of MP3 at 8 kbit/s has 3.6 MB, and takes
+four."""
+MEMORY: Final = 4 << 30
+"""Octets that a process may map: a file takes a hundredth of it."""
 _context = multiprocessing.get_context("spawn")
 
 
@@ -34,9 +43,16 @@ def run(paths: Iterable[str], options: Options, workers: int) -> Generator[FileV
                 busy[worker.near] = worker
             if not busy:
                 return
-            for near in wait(list(busy)):
+            for near in wait(list(busy), timeout=1.0) or [n for n, worker in busy.items() if worker.late]:
                 assert isinstance(near, Connection)
                 worker = busy.pop(near)
+                if worker.late and not near.poll():
+                    worker.kill()
+                    yield FileVerdict(
+                        shown(worker.path), "unreadable", f"took longer than {worker.allowed:.0f} s to read"
+                    )
+                    idle.append(_Worker(options))
+                    continue
                 verdict = worker.end()
                 if not worker.alive:
                     worker.kill()
@@ -55,10 +71,18 @@ class _Worker:
         self._process.start()
         far.close()
         self.alive = True
-        self._path = ""
+        self.path = ""
+        self.allowed = self._until = 0.0
+
+    @property
+    def late(self) -> bool:
+        return time.monotonic() > self._until
 
     def begin(self, path: str) -> None:
-        self._path = path
+        self.path = path
+        size = os.path.getsize(path) if os.path.isfile(path) else 1 << 30
+        self.allowed = LONGEST + size / SLOWEST
+        self._until = time.monotonic() + self.allowed
         try:
             self.near.send(path)
         except OSError:  # died since: `end` tells
@@ -73,7 +97,7 @@ class _Worker:
             self._process.join()
             code = self._process.exitcode or 0
             how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-            return FileVerdict(shown(self._path), "unreadable", f"the process that read it ended ({how})")
+            return FileVerdict(shown(self.path), "unreadable", f"the process that read it ended ({how})")
         return verdict
 
     def kill(self) -> None:
@@ -83,6 +107,7 @@ class _Worker:
 
 
 def _serve(far: Connection, options: Options) -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))  # a file that asks for more is unreadable, not the scan
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one who started it says when to stop
     while True:
         try:

@@ -7,6 +7,7 @@ import hashlib
 import os
 import shutil
 import wave
+from contextlib import suppress
 from io import BufferedReader
 from pathlib import Path, PurePath
 from typing import Any, Final
@@ -29,6 +30,10 @@ MARGINS: Final = (0.04, 0.12, 0.4)
 """Seconds masked beside what was found; a codec smears a key by some 25 ms. More where the copy is not clean."""
 TOGETHER: Final = 1.0
 """Keys no further apart are one tone: neither their lengths nor their rhythm is left."""
+
+
+LONGEST_NAME: Final = 180
+"""Octets of a name without its ending: what is added to it must fit into 255."""
 
 
 class CannotMask(Exception):
@@ -62,7 +67,8 @@ def masked_copy(path: str, folder: Path, name: str) -> tuple[Path, FileVerdict]:
     except Exception as error:  # whatever FFmpeg and a disk can do: the scan's report must still be written
         raise CannotMask(f"cannot be made ({getattr(error, 'strerror', '') or type(error).__name__})") from None
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 def _spans(file: BufferedReader, form: str) -> Spans:
@@ -96,7 +102,9 @@ def _write(file: BufferedReader, form: str, spans: Spans, margin: float, target:
         rate = int(stream.codec_context.sample_rate)
         resampler = av.AudioResampler(format="s16", rate=rate)
         channels, at = 0, 0
-        with open(target, "xb" if not target.exists() else "wb") as raw, wave.open(raw, "wb") as out:
+        target.unlink(missing_ok=True)
+        fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        with open(fd, "wb") as raw, wave.open(raw, "wb") as out:
             for frame in _frames(container, stream, resampler):
                 count = len(frame.layout.channels)
                 if not channels:
@@ -180,5 +188,6 @@ def _copy(path: str, target: Path, sha256: str) -> None:
 def _free(folder: Path, name: str) -> Path:
     """A name in `folder` that is not taken."""
     path = PurePath(name)
+    path = path.with_stem(os.fsencode(path.stem)[:LONGEST_NAME].decode("utf-8", "ignore") or "_")
     names = (f"{path.stem}{suffix}{path.suffix}" for suffix in ("", *(f"-{i}" for i in range(2, 10_000))))
     return next(folder / each for each in names if not os.path.lexists(folder / each))

@@ -16,14 +16,15 @@ import msgspec
 import numpy as np
 
 from mediaproxy import __version__, evidence, signing
+from mediaproxy.printable import printable
 from mediaproxy.scan import page, sample
 from mediaproxy.scan.verdict import ORDER, FileVerdict, Planted
 
 METHOD: Final = (
     "Each file is read by its content, not its name, resampled to 8000 Hz where it has another rate, and each channel "
     "is looked through on its own.",
-    "Whole keys: frames of 16 ms in which two tones of one key (ITU-T Q.23) are most of the energy, and how long and "
-    "steadily they last, scored by a network.",
+    "Whole keys: frames of 16 ms in which two tones of one key (ITU-T Q.23) are most of what is between 640 and 1780 "
+    "Hz, and how long and steadily they last, scored by a network.",
     "Residues: least-squares fits of the sixteen pairs to windows of 2.5 ms, how well, how long and how abruptly they "
     "stand in what is around them, scored by a second network.",
     "Neither is part of the live mask, and both were trained and tested on different voices (benchmarks.scan prints "
@@ -37,6 +38,8 @@ LIMITS: Final = (
     "Only keypad tones and telephone-events are looked for: digits that were spoken are not.",
     "Residues are found where they stand in a pause or beside a steady tone; under speech, and in files of MP3, Opus, "
     "AAC or GSM, where the codec has blurred them before anyone could look, fewer are, or none.",
+    "Keys below -45 dBm0 (either tone), more than 4 % off their frequency, split between channels, or in a file whose "
+    "header tells a wrong rate are not found; nor are keys under a louder sound in their own band.",
     "What could not be read is not clean. It is listed with its reason.",
     "A file found clean here may have copies and backups that were not scanned.",
     "The signature shows who made this report and that it has not changed since, not that the archive was complete.",
@@ -112,11 +115,18 @@ def write(
         "incidents.json": signing.seal({"incidents": list(incidents), "signed_by": head["signed_by"]}, signer),
     }
     for name, data in beside.items():
-        (folder / name).write_bytes(data)
+        _put(folder / name, data)
     hashes = {name: hashlib.sha256(data).hexdigest() for name, data in beside.items()}
     document = {**head, "files": hashes, "results": msgspec.to_builtins(ordered)}
-    (folder / evidence.REPORT).write_bytes(signing.seal(document, signer))
+    _put(folder / evidence.REPORT, signing.seal(document, signer))
     return head
+
+
+def _put(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    part.write_bytes(data)
+    part.replace(path)
 
 
 _COLUMNS: Final = (
@@ -143,5 +153,6 @@ def _csv(verdicts: Sequence[FileVerdict]) -> str:
 
 
 def _cell(text: str) -> str:
-    """A name that a spreadsheet will not take for a formula."""
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+    """A name that a spreadsheet will not take for a formula, nor a terminal for an order."""
+    text = printable(text)
+    return f"'{text}" if text.lstrip()[:1] in ("=", "+", "-", "@") else text

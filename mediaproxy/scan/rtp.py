@@ -19,6 +19,8 @@ from mediaproxy.scan.judge import RATE, Channel, Mark
 G711: Final = {0: g711.PCMU, 8: g711.PCMA}
 SILENT: Final = frozenset({13, 19})
 """Comfort noise (RFC 3389): nothing to hear."""
+LONGEST_NOISE: Final = 32
+"""Octets of comfort noise: a level and a few coefficients."""
 SURE: Final = 4
 """Packets whose numbers follow on each other, before a flow is taken for RTP."""
 LATE: Final = 32
@@ -49,7 +51,7 @@ class Stream:
         """Telephone-events."""
         self.unheard: Counter[int] = Counter()
         """Packets by payload type that no audio could be got from."""
-        self.packets = self.cut = 0
+        self.packets = self.cut = self.like_g711 = 0
         self._last: int | None = None
         self._run = 0
         self._waiting: list[_Packet] = []
@@ -78,6 +80,8 @@ class Stream:
         self._last = number if self._last is None or number > self._last else self._last
         self.packets += 1
         self.cut += not whole
+        size = end - begin
+        self.like_g711 += payload[1] & 0x7F in G711 and size >= 80 and size % 40 == 0
         heapq.heappush(self._waiting, _Packet(number, stamp, payload[1] & 0x7F, payload[begin:end]))
         if self.is_rtp and len(self._waiting) > LATE:
             self._take(heapq.heappop(self._waiting))
@@ -98,7 +102,7 @@ class Stream:
             self._audio(packet)
         elif packet.kind >= 96 and _is_event(packet.payload):
             self._key(packet)
-        elif packet.kind not in SILENT and packet.payload:
+        elif packet.payload and (packet.kind not in SILENT or len(packet.payload) > LONGEST_NOISE):
             self.unheard[packet.kind] += 1
 
     def _audio(self, packet: _Packet) -> None:
@@ -147,21 +151,28 @@ class Capture:
         self.streams: list[Stream] = []
         """Those that are RTP, in the order in which they were told to be."""
         self.reason = ""
+        self._lone = 0
 
     def read(self, file: BufferedReader) -> None:
         """Look through the capture; `reason` says where it could not be read to its end."""
+        unread: Counter[str] = Counter()
         try:
-            for number, datagram in enumerate(pcap.datagrams(file)):
+            for number, datagram in enumerate(pcap.datagrams(file, unread)):
                 if _looks(datagram.payload):
                     self._push(number, datagram)
         except pcap.Damaged as error:
             self.reason = str(error)
         for stream in self._open.values():
-            stream.finish()
+            self._finish(stream)
         unheard: Counter[int] = Counter()
         for stream in self.streams:
             unheard += stream.unheard
         cut = sum(stream.cut for stream in self.streams)
+        told = [f"{count} {what}" for what, count in sorted(unread.items()) if count]
+        if self._lone:
+            told.append(f"{self._lone} packet(s) that look like G.711 and belong to no stream")
+        if told and not self.reason:
+            self.reason = "; ".join(told)
         if unheard and not self.reason:
             kinds = ", ".join(map(str, sorted(unheard)))
             self.reason = f"{sum(unheard.values())} packet(s) of payload type {kinds} cannot be heard"
@@ -187,7 +198,12 @@ class Capture:
     def _close_one(self) -> None:
         """The one that nothing has come of for longest is over; what is no RTP goes first."""
         name = min(self._open, key=lambda name: (self._open[name].is_rtp, self._open[name].seen))
-        self._open.pop(name).finish()
+        self._finish(self._open.pop(name))
+
+    def _finish(self, stream: Stream) -> None:
+        stream.finish()
+        if not stream.is_rtp:
+            self._lone += stream.like_g711
 
     def _seed_of(self, name: tuple[object, ...]) -> int | None:
         if self._seed is None:

@@ -15,8 +15,11 @@ Verdict = tuple[str, Path, str]
 """(fine, altered, missing or unreadable; what; why)."""
 
 
-def run(paths: Sequence[str], anchors: Sequence[str] = (), key: str = "", files: bool = False) -> int:
-    """The command. key: PEM file of the key that all must be signed with; files: of reports, also what was scanned.
+def run(
+    paths: Sequence[str], anchors: Sequence[str] = (), key: str = "", files: bool = False, quiet: bool = False
+) -> int:
+    """The command. key: PEM file of the key that all must be signed with; files: of reports, also what was scanned;
+    quiet: says nothing of what is fine.
 
     Returns 0 all fine, 1 something altered or missing, 2 something unreadable or nothing there.
     """
@@ -40,10 +43,13 @@ def run(paths: Sequence[str], anchors: Sequence[str] = (), key: str = "", files:
     verdicts: list[str] = []
     for verdict, path, reason in _all(paths, kept, trusted, files):
         verdicts.append(verdict)
-        print(f"{verdict:<10}  {printable(str(path))}" + (f": {printable(reason)}" if reason else ""))
+        if not quiet or verdict != "fine":
+            print(f"{verdict:<10}  {printable(str(path))}" + (f": {printable(reason)}" if reason else ""))
     if not verdicts:
         print("flattone: nothing there that could be verified", file=sys.stderr)
         return 2
+    if len(verdicts) > 1:
+        print(", ".join(f"{verdicts.count(name)} {name}" for name in ("fine", "altered", "missing", "unreadable")))
     return 2 if "unreadable" in verdicts else 1 if set(verdicts) != {"fine"} else 0
 
 
@@ -57,16 +63,24 @@ def _all(paths: Sequence[str], anchors: dict[str, list[chain.Link]], trusted: st
             found += sorted(filter(logs.is_log, path.rglob("*.jsonl*")))
         elif logs.is_log(path):
             found.append(path)
-        elif report.is_report(path):
-            yield from report.check(path, trusted, files)
+        elif report.is_report(path) or (
+            path.name in evidence.REPORT_PARTS and report.is_report(path.with_name(evidence.REPORT))
+        ):
+            yield from report.check(path.with_name(evidence.REPORT), trusted, files)
         else:
             yield recordings.check(path, trusted)
     journals = recordings.journals(found, trusted)
     for folder in folders:
         for path in sorted(filter(report.is_report, folder.rglob(evidence.REPORT))):
             yield from report.check(path, trusted, files)
-        for path in recordings.inside(folder, list(journals)):
+        covered = list(journals)
+        for path in recordings.inside(folder, covered):
             yield recordings.check(path, trusted)
+        above = any(
+            each.name == evidence.JOURNAL for up in folder.resolve().parents for each in up.glob(evidence.JOURNAL)
+        )
+        if not above:
+            yield from recordings.without_journal(folder, covered)
     for journal in journals.values():
         yield from recordings.folder(journal, trusted)
     chains = logs.chains(found)

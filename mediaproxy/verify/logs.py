@@ -18,7 +18,13 @@ _NAME = re.compile(r"(recordings|audit(?:-[a-z][a-z0-9-]{0,30})?)\.jsonl([.-].*)
 
 def is_log(path: Path) -> bool:
     """Whether a file has the name of a chained log, as it is written or moved away."""
-    return _NAME.fullmatch(path.name) is not None and path.is_file()
+    return _NAME.fullmatch(path.name) is not None and path.suffix not in _OTHERS and path.is_file()
+
+
+_OTHERS = frozenset({".wav", ".opus", ".mp3", ".json", ".part"})
+"""Recordings may be called anything."""
+MOST_TOLD = 100
+"""Faults told of one file."""
 
 
 @dataclass(slots=True)
@@ -62,7 +68,8 @@ def _lines(read: Read, written: Iterator[bytes]) -> None:
         try:
             before, now = chain.read(line)
         except chain.Broken as error:
-            read.wrong.append(f"line {number} {error}")
+            if len(read.wrong) < MOST_TOLD:
+                read.wrong.append(f"line {number} {error}")
             told = number
             continue
         if not read.lines:

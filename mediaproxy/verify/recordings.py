@@ -28,30 +28,39 @@ class Journal:
     recorded: dict[str, tuple[Entry, str]] = field(default_factory=dict)
     deleted: dict[str, Entry] = field(default_factory=dict)
     forged: list[tuple[Path, str]] = field(default_factory=list)
+    strange: list[tuple[Path, str]] = field(default_factory=list)
+    """Lines of the chain that are none of a journal."""
 
 
 def journals(logs: Sequence[Path], trusted: str) -> dict[Path, Journal]:
     """The journals among `logs`, by folder, their lines in the chain's order. What is no line is for `logs` to tell."""
-    found: dict[Path, list[tuple[int, Path, Entry, str]]] = {}
+    found: dict[Path, list[tuple[int, Path, Entry | None, str]]] = {}
     for path in logs:
         if path.name.startswith(evidence.JOURNAL):
             found.setdefault(path.parent, []).extend(_entries(path))
     made = {}
     for where, entries in found.items():
         made[where] = journal = Journal(where)
-        for _, path, entry, previous in sorted(entries, key=lambda each: each[0]):
-            _line(journal, path, entry, previous, trusted)
+        for number, path, entry, previous in sorted(entries, key=lambda each: each[0]):
+            if entry is None:
+                journal.strange.append((path, f"number {number} is no line of a journal"))
+            else:
+                _line(journal, path, entry, previous, trusted)
     return made
 
 
-def _entries(path: Path) -> Iterator[tuple[int, Path, Entry, str]]:
-    """(number, file, entry, hash of the line before) of each line."""
+def _entries(path: Path) -> Iterator[tuple[int, Path, Entry | None, str]]:
+    """(number, file, entry or None where it is none, hash of the line before) of each line of the chain."""
     with suppress(OSError, EOFError, lzma.LZMAError, zlib.error):
         for line in lines(path):
-            with suppress(chain.Broken, msgspec.DecodeError):
-                before, _ = chain.read(line)
-                entry = msgspec.json.decode(line, type=Entry)
-                yield entry.seq, path, entry, before.hash
+            try:
+                before, here = chain.read(line)
+            except chain.Broken:
+                continue
+            try:
+                yield here.seq, path, msgspec.json.decode(line, type=Entry), before.hash
+            except msgspec.DecodeError:
+                yield here.seq, path, None, before.hash
 
 
 def _line(journal: Journal, path: Path, entry: Entry, previous: str, trusted: str) -> None:
@@ -85,8 +94,14 @@ def folder(journal: Journal, trusted: str) -> Iterator[Verdict]:
             signed = "" if entry.signature else ", not signed"
             yield "fine", path, f"deleted {entry.at} ({entry.reason}{signed})"
     known = {*journal.recorded, *journal.deleted}
+    for path, why in journal.strange:
+        yield "altered", path, why
     for path in sorted(journal.folder.rglob("*")):
-        if path.suffix in ENDINGS and path.is_file() and path.relative_to(journal.folder).as_posix() not in known:
+        if (
+            path.suffix.lower() in ENDINGS
+            and path.is_file()
+            and path.relative_to(journal.folder).as_posix() not in known
+        ):
             yield "altered", path, "is in no line of the journal"
 
 
@@ -103,6 +118,21 @@ def inside(where: Path, done: Sequence[Path]) -> Iterator[Path]:
             if about is not None:
                 found.add(path.with_name(Path(about.file).name))
     yield from sorted(found)
+
+
+def without_journal(where: Path, done: Sequence[Path]) -> Iterator[Verdict]:
+    """The folder of recordings of ours in `where` that have no journal over them: somebody has taken it away."""
+    if done:
+        return
+    for path in sorted(where.rglob("*.json")):
+        about = _read(path)
+        if about is not None and about.seq:
+            yield (
+                "missing",
+                where / evidence.JOURNAL,
+                "the journal of these recordings is not here: what is missing cannot be told",
+            )
+            return
 
 
 def _read(path: Path) -> Manifest | None:

@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 
 from mediaproxy import evidence, signing
+from mediaproxy.printable import unshown
 
 _SIGN: Final = b'"flattone-scan-report/'
 Verdict = tuple[str, Path, str]
@@ -31,11 +32,14 @@ class _Report(msgspec.Struct):
 
 
 def is_report(path: Path) -> bool:
-    """Whether a file is a report's, altered or not: its name, and a word in it."""
-    try:
-        return path.name == evidence.REPORT and _SIGN in path.read_bytes()
-    except OSError:
+    """Whether a file is a report's, altered or not: its name, and what lies beside it or a word in it."""
+    if path.name != evidence.REPORT or not path.is_file():
         return False
+    beside = any((path.parent / name).exists() for name in evidence.REPORT_PARTS)
+    try:
+        return beside or _SIGN in path.read_bytes()
+    except OSError:
+        return beside
 
 
 def check(path: Path, trusted: str, files: bool) -> Iterator[Verdict]:
@@ -91,11 +95,14 @@ def _beside(path: Path, digest: str) -> Verdict:
 
 
 def _scanned(result: _Result) -> Verdict:
-    path = Path(result.path)
+    local = result.path.removeprefix("file://")
+    path = Path(unshown(local))
     if not result.sha256:
         return "fine", path, "was not read then"
-    if "://" in result.path:
-        return "unreadable", path, "is not on this machine"
+    if "://" in local:
+        return "unreadable", Path(local.replace("://", ":/ /")), "is in a store: this looks at files only"
+    if not path.is_file() and path.exists():
+        return "altered", path, "is no file any more"
     try:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()

@@ -14,11 +14,11 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from dsp import decoder, g711, keypad, residue, synth
+from dsp import decoder, g711, keypad, synth
 from mediaproxy.config import MediaConfig
 from mediaproxy.ipc import messages as m
 from mediaproxy.ipc.key import BYTES
-from mediaproxy.scan import weights
+from mediaproxy.scan import detectors
 from tests.fixtures import memory
 from tests.fixtures.worker import Heard, Line, WorkerProcess
 
@@ -37,7 +37,7 @@ def keys_in(heard: list[Heard]) -> list[object]:
     """Keys and what is left of keys in what the agent got, in order of arrival."""
     octets = np.frombuffer(b"".join(packet.payload for packet in heard if packet.payload_type == 0), np.uint8)
     sound = g711.decode(octets, g711.PCMU)
-    return [*decoder.decode_keys(sound, 8000), *residue.find(sound, weights.network("residue"))]
+    return [*decoder.decode_keys(sound, 8000), *detectors.residues(sound)]
 
 
 def ports() -> str:

@@ -76,7 +76,7 @@ def test_a_recorded_payment_is_clean_and_the_same_call_before_the_mask_dirty(tmp
     folder = recordings(tmp_path)
 
     async def scenario() -> None:
-        lines = f'form = "{form}"\nname = "{{year}}/{{route}}-{{call}}"'
+        lines = f'format = "{form}"\nname = "{{year}}/{{route}}-{{call}}"'
         async with live.call(tmp_path, settings={"recording": lines}, recordings=folder) as up:
             await pay(up)
             sent = up.caller.sent_audio()

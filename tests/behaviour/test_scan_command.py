@@ -182,7 +182,13 @@ def test_nothing_to_scan_is_wrong_use(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("text")
     for arguments in ([tmp_path], [tmp_path / "none*"]):
         assert flattone("scan", *arguments).returncode == 2
-    for wrong in (["--workers", "0"], ["--bound", "2"], ["--sign", "x"], ["--state", "/dev/null/x"]):
+    recorded.write(tmp_path, "wav-ulaw", audio("dirty"))
+    (tmp_path / "taken").write_text("")
+    for late in (["--report", "/proc/x"], ["--report", tmp_path / "taken"], ["--quarantine", tmp_path / "in"]):
+        done = flattone("scan", tmp_path, "--quarantine", tmp_path.parent / "q", *late)
+        assert done.returncode == 2
+        assert (tmp_path / "wav-ulaw.wav").exists()  # told before anything was moved
+    for wrong in (["--seed", "-1"], ["--workers", "0"], ["--bound", "2"], ["--sign", "x"], ["--state", "/dev/null/x"]):
         assert flattone("scan", tmp_path, *wrong).returncode == 2
 
 
@@ -404,6 +410,18 @@ def test_a_report_is_signed_and_every_changed_octet_named(
     assert flattone("verify", report / "report.json", "--key", tmp_path / "none").returncode == 2
 
 
+def test_a_report_whose_first_file_was_spoilt_or_taken_away_is_told(archive: Path, tmp_path: Path) -> None:
+    report = tmp_path / "report"
+    scan(archive, "--report", report)
+    for part in ("report.html", "incidents.json"):
+        assert flattone("verify", report / part).returncode == 0
+    text = (report / "report.json").read_bytes()
+    (report / "report.json").write_bytes(text.replace(b"flattone-scan-report/1", b"flattone-scan-reporT/1"))
+    assert flattone("verify", report).returncode != 0
+    (report / "report.json").unlink()
+    assert flattone("verify", report).returncode != 0
+
+
 def test_a_report_made_anew_does_not_pass_under_the_key(archive: Path, tmp_path: Path, keys: tuple[Path, Path]) -> None:
     """Somebody edits a result, and everything that can be made again without the key."""
     from mediaproxy import signing
@@ -459,7 +477,7 @@ async def look_at(path: Path) -> None:
         asked: list[str] = []
         page.on("request", lambda request: asked.append(request.url))
         await page.goto(f"file://{path}")
-        assert await page.inner_text("h1") == "2 file(s) hold keys that can be read"
+        assert await page.inner_text("h1") == "2 file(s) hold keys that can be read; 1 could not be read"
         first = "#files tbody tr:first-child td:first-child"
         assert await page.inner_text(first) == "dirty"
         await page.click("#files th button:text('State')")
@@ -469,7 +487,7 @@ async def look_at(path: Path) -> None:
         await page.click("#files th button:text('Keys')")
         script = "cells => cells.map(cell => +cell.dataset.v)"
         numbers = await page.eval_on_selector_all("#files tbody tr td:nth-child(6)", script)
-        assert numbers == sorted(numbers)
+        assert numbers == sorted(numbers, reverse=True)
         await page.fill("#filter", "2026-01")
         assert await page.inner_text("#shown") == "4 of 7 rows"
         assert await page.locator("svg").count() == 4
@@ -544,6 +562,27 @@ def test_masked_copies_scan_clean_and_keep_the_rest(archive: Path, tmp_path: Pat
             assert (new.rate, new.channels) == (old.rate, old.channels)
     assert scan(tmp_path / "masked", "--no-plant")[0] == 0
     assert scan(archive, "--no-plant")[1]["coverage"]["dirty"] == 7  # the originals are where they were
+
+
+def test_whatever_cannot_be_masked_or_moved_the_report_is_written(tmp_path: Path) -> None:
+    """MP3 joined of mono and stereo, a name as long as names can be, and a capture: one does not stop the others."""
+    root = tmp_path / "archive"
+    root.mkdir()
+    mono = recorded.write(root, "mp3", audio("dirty")[:1]).read_bytes()
+    both = recorded.write(root, "mp3", audio("dirty"))
+    both.write_bytes(mono + both.read_bytes())
+    recorded.write(root, "wav-ulaw", audio("dirty")).rename(root / f"{'x' * 251}.wav")
+    code, document = scan(root, "--remask", tmp_path / "m", "--quarantine", tmp_path / "q", "--report", tmp_path / "r")
+    assert code in (1, 2)
+    assert len(document["incidents"]) == 2
+    assert (tmp_path / "r" / "report.json").exists()
+    assert not list(root.iterdir())
+    assert len(list((tmp_path / "q").glob("*.incident.json"))) == 2
+    masked = [action for incident in document["incidents"] for action in incident["actions"] if "state" in action]
+    assert masked
+    for action in masked:
+        path = Path(action["to"])
+        assert path.stat().st_mode & 0o077 == 0
 
 
 def test_quarantine_moves_what_is_dirty_with_a_note(archive: Path, tmp_path: Path) -> None:

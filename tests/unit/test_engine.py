@@ -356,3 +356,28 @@ def test_the_egress_clock_does_not_follow_a_senders_numbers() -> None:
                 shape += [(fields(d)[1:], d[12:]) for _, d in run(made, [(TRUNK, data)], n * 0.3 + i * 0.02)]
         shapes.append(shape)
     assert shapes[0] == shapes[1]
+
+
+def test_what_went_in_passthrough_is_told_even_where_passthrough_ends_in_the_same_tick() -> None:
+    """The recorder keeps such rows silent: they may hold the tone of the key that ended it."""
+    made = engine(Mode.PASSTHROUGH)
+    made.open(TRUNK, AGENT, Mode.PASSTHROUGH, lambda: 7, recorded=True, now=0.0, guard_keys=1)
+    for slot in (TRUNK, AGENT):
+        made.update(slot, USUAL, {e: p for p, e in USUAL.items()}, 20)
+    tone = g711.encode(synth.tone_pair(synth.Press(4, 400, -10)), 0)
+
+    def tick(packets: list[bytes], now: float) -> list[bool]:
+        rows = Rows()
+        for data in packets:
+            rows.put(TRUNK, data)
+        made.process(rows, now, 0.0)
+        return [passed for *_, passed in made.heard]
+
+    tick([packet(1, 160, event(5, 160, True), pt=101)], 0.0)
+    for i in range(1, 8):
+        packets = [packet(1 + i, 160 * i + 8000, tone[160 * i : 160 * i + 160].tobytes())]
+        if i == 6:
+            packets.append(packet(1 + i, 160 * i + 8400, event(7, 160, False), pt=101))
+        told = tick(packets, 0.1 + 0.02 * i)
+        assert told[:1] == [True] if i <= 6 else True not in told, i
+    assert made.mode[TRUNK] == Mode.GUARDED

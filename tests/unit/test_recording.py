@@ -87,7 +87,7 @@ def test_two_legs_become_stereo_of_the_calls_length(archive: Archive, folder: Pa
 
 @pytest.mark.parametrize(("form", "sniffed"), [("wav", "wav"), ("wav-ulaw", "wav"), ("opus", "ogg"), ("mp3", "mp3")])
 def test_every_form_holds_the_caller_left_and_the_agent_right(folder: Path, form: str, sniffed: str) -> None:
-    archive = Archive(RecordingConfig(directory=str(folder), form=form))
+    archive = Archive(RecordingConfig(directory=str(folder), format=form))
     recording = archive.begin("c1", "line", "guarded", 0.0)
     for i in range(200):
         for side, hz in ((0, 400), (1, 1000)):
@@ -143,7 +143,7 @@ def test_names_follow_the_configuration_and_cannot_leave_the_folder(folder: Path
     path = archive.end(recording, complete=True)
     archive.close()
     assert path.parent == folder / time.strftime("%Y/%m", time.gmtime())
-    assert path.name == "li_ne-.._.._etc_x_.wav"
+    assert path.name == "li_ne-______etc_x_.wav"
 
 
 def test_every_changed_octet_of_a_recording_or_manifest_is_named(
@@ -210,6 +210,18 @@ def test_a_journal_made_anew_without_the_key_does_not_fit_the_manifests(
     paths[1].with_suffix(".json").unlink()
     assert verify.run([str(folder)], key=str(keys[1])) == 1
     assert "stood at another place of the journal" in capsys.readouterr().out
+
+
+def test_a_journal_that_was_taken_away_is_told(
+    archive: Archive, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a, b = record(archive, "a"), record(archive, "b")
+    (folder / evidence.JOURNAL).rename(folder.parent / "elsewhere")
+    for path in (a, a.with_suffix(".json")):
+        path.unlink()
+    assert verify.run([str(folder)]) == 1
+    assert "the journal of these recordings is not here" in capsys.readouterr().out
+    assert verify.run([str(b)]) == 0
 
 
 def test_a_manifest_signed_by_somebody_else_is_named(

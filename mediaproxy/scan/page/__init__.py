@@ -56,10 +56,11 @@ def _list(lines: Sequence[str]) -> str:
 
 def _verdict(head: Mapping[str, Any]) -> str:
     count = head["coverage"]
+    unread = f"; {count['unreadable']:,} could not be read" if count["unreadable"] else ""
     if count["dirty"]:
-        return f"{count['dirty']:,} file(s) hold keys that can be read"
+        return f"{count['dirty']:,} file(s) hold keys that can be read{unread}"
     if count["suspect"]:
-        return f"{count['suspect']:,} file(s) may hold parts of keys"
+        return f"{count['suspect']:,} file(s) may hold parts of keys{unread}"
     if count["unreadable"]:
         return f"Nothing found, but {count['unreadable']:,} file(s) could not be read"
     if head.get("sampling"):
@@ -70,8 +71,9 @@ def _verdict(head: Mapping[str, Any]) -> str:
 def _about(head: Mapping[str, Any]) -> str:
     versions = ", ".join(f"{name} {value}" for name, value in head["versions"].items())
     signed = f"Ed25519 key {head['signed_by']}" if head["signed_by"] else "not signed"
+    before = f"; {head['from_state']:,} file(s) in an earlier run" if head["from_state"] else ""
     lines = {
-        "Scanned": f"{head['began']} to {head['ended']}", "Places": ", ".join(map(str, head["paths"])),
+        "Scanned": f"{head['began']} to {head['ended']}{before}", "Places": ", ".join(map(str, head["paths"])),
         "Software": versions, "Configuration": head["config"], "Merkle root": head["merkle_root"], "Signed": signed,
     }  # fmt: skip
     return "".join(f"<div><dt>{_text(name)}</dt><dd>{_text(value)}</dd></div>" for name, value in lines.items())
@@ -127,7 +129,7 @@ def _table(heads: Sequence[str], rows: str) -> str:
 
 def _row(v: FileVerdict) -> str:
     reason = "; ".join([*([v.reason] if v.reason else []), *v.remarks])
-    first = f"{v.findings[0].start:.3f}" if v.findings else ""
+    first = f"{min(f.start for f in v.findings):.3f}" if v.findings else ""
     cells = (
         f'<td data-v="{_STATES.index(v.state)}"><span class="state {v.state}">{v.state}</span></td>'
         f"<td>{_text(v.path)}{f'<small>{_text(reason)}</small>' if reason else ''}</td><td>{_text(v.form)}</td>"

@@ -5,7 +5,8 @@ const heads = [...table.tHead.rows[0].cells];
 const value = (row, column) => row.cells[column].dataset.v ?? row.cells[column].textContent;
 
 heads.forEach((head, column) => head.firstElementChild.addEventListener("click", () => {
-  const down = head.getAttribute("aria-sort") === "ascending";
+  const now = head.getAttribute("aria-sort");
+  const down = now === "none" ? head.classList.contains("n") : now === "ascending"; // of numbers the greatest first
   heads.forEach((other) => other.setAttribute("aria-sort", "none"));
   head.setAttribute("aria-sort", down ? "descending" : "ascending");
   const rows = [...body.rows].sort((a, b) => {

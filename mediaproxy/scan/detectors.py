@@ -1,0 +1,41 @@
+"""The two detectors with their networks, as the scanner uses them and `benchmarks.residue_training` trains them."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.signal import ellip, sosfilt
+
+from dsp import residue, wholekey
+from mediaproxy.scan import weights
+
+Block = NDArray[np.float32]
+
+RATE: Final = 8000
+BAND_HZ: Final = (640.0, 1780.0)
+"""The keypad's tones, 1.8 % off too. Hum, an offset, dial and ringback tones, our own flat tone, and what is above lie
+outside: beside a key as loud as itself they would hide it."""
+OUTSIDE_DB: Final = 40.0
+
+
+def whole_keys(audio: Block, threshold: float = 0.0) -> list[wholekey.WholeKey]:
+    """The whole keys in float32[n] at 8000 Hz whose score is over `threshold`."""
+    return wholekey.find(band(audio), weights.network("wholekey"), threshold)
+
+
+def residues(audio: Block, threshold: float = 0.0) -> list[residue.Residue]:
+    """The residues in float32[n] at 8000 Hz whose score is over `threshold`."""
+    return residue.find(audio, weights.network("residue"), threshold)
+
+
+def band(audio: Block) -> Block:
+    """Only the keypad's band of float32[n]."""
+    return np.asarray(sosfilt(_filter(), audio), np.float32)
+
+
+@cache
+def _filter() -> NDArray[np.float64]:
+    return np.asarray(ellip(5, 1.0, OUTSIDE_DB, BAND_HZ, "bandpass", fs=RATE, output="sos"))
