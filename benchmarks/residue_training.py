@@ -32,8 +32,8 @@ Features = NDArray[np.float64]
 
 SPEEDS: Final = (0.68, 0.74, 0.8, 0.87, 0.93, 1.0, 1.07, 1.15, 1.25)
 FLAT_HZ: Final = 540.0
-HIDDEN: Final = (32, 16)
-PIECES, KEYS = 160, 320
+HIDDEN: Final = (48, 24)
+PIECES, KEYS = 160, 480
 """Jobs of positive examples for each network."""
 ALARMS_AN_HOUR: Final = {"residue": 0.1, "wholekey": 0.05}
 """On unheard voices; where examples lie well above the false alarms, the threshold is in the middle between them."""
@@ -120,7 +120,7 @@ def keys(seed: int) -> Heard:
         voice = material.speech(material.TUNE)
         at = int(rng.integers(len(voice) - len(audio)))
         audio += voice[at : at + len(audio)] * np.float32(g711.amplitude(level - rng.uniform(0, 20)) / np.sqrt(2))
-    audio = CODECS[rng.choice(list(CODECS), p=[0.1, 0.15, 0.15, 0.15, 0.15, 0.3])](audio)
+    audio = CODECS[rng.choice(list(CODECS), p=[0.1, 0.1, 0.1, 0.1, 0.1, 0.5])](audio)
     found = wholekey.events(detectors.band(audio))
     on = _on([(int(a), int(b)) for a, b in marks], found.start, found.end, found.features)
     return Heard("talk" if talk else "", on, 0.0)

@@ -3,13 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Features = NDArray[np.float64]
+Index = NDArray[np.intp]
 Scores = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """Places that may be something: start, end: int[n], samples; features: float64[n, k], what they are judged by."""
+
+    start: Index
+    end: Index
+    features: Features
+
+
+@dataclass(frozen=True, slots=True)
+class Find:
+    """A place that sounds like a key or a part of one, in samples. Never which key. score: over 0 is a finding."""
+
+    start: int
+    end: int
+    level_dbm0: float
+    score: float
 
 
 class Network:
@@ -33,3 +54,13 @@ class Network:
             if number + 1 < len(self._layers):
                 x = np.maximum(x, 0)
         return np.asarray(x[:, 0] - self._threshold, np.float64)
+
+    def finds(self, events: Events, level: int, threshold: float) -> list[Find]:
+        """The events whose score is over `threshold`. level: the number of the feature that is their level."""
+        if not len(events.start):
+            return []
+        score = self.score(events.features)
+        return [
+            Find(int(events.start[i]), int(events.end[i]), float(events.features[i, level]), float(score[i]))
+            for i in np.flatnonzero(score > threshold)
+        ]

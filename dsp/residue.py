@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsp import g711, goertzel, keypad
-from dsp.network import Network
+from dsp.network import Events, Find, Network
 
 Samples = NDArray[np.float32]
 Index = NDArray[np.intp]
@@ -50,49 +50,22 @@ NAMES: Final = (
 """What a feature is. Shares are logarithms of what is left unexplained, levels dBm0, contrasts dB."""
 
 
-@dataclass(frozen=True, slots=True)
-class Residue:
-    """A place that sounds like part of a key, in samples of 8000 Hz. Never which key. score: over 0 is a finding."""
-
-    start: int
-    end: int
-    level_dbm0: float
-    score: float
-
-
-@dataclass(frozen=True, slots=True)
-class _Events:
-    """start, end: int[n], samples; features: float64[n, len(NAMES)]."""
-
-    start: Index
-    end: Index
-    features: Features
-
-
-def find(samples: Samples, network: Network, threshold: float = 0.0) -> list[Residue]:
+def find(samples: Samples, network: Network, threshold: float = 0.0) -> list[Find]:
     """The residues in float32[n] at 8000 Hz, full scale 1.0, whose score by `network` is over `threshold`."""
-    found = events(samples)
-    if not len(found.start):
-        return []
-    score = network.score(found.features)
-    level = found.features[:, NAMES.index("level")]
-    return [
-        Residue(int(found.start[i]), int(found.end[i]), float(level[i]), float(score[i]))
-        for i in np.flatnonzero(score > threshold)
-    ]
+    return network.finds(events(samples), NAMES.index("level"), threshold)
 
 
-def events(samples: Samples) -> _Events:
+def events(samples: Samples) -> Events:
     """Every event in float32[n] at 8000 Hz, with what the network judges it by."""
     zeros = np.zeros(MARGIN, np.float32)
     audio = np.concatenate([zeros, np.asarray(samples, np.float32), zeros])
     at, facts = _fits(audio)
     if not at.size:
-        return _Events(at, at, np.zeros((0, len(NAMES))))
+        return Events(at, at, np.zeros((0, len(NAMES))))
     first = np.flatnonzero(np.r_[True, np.diff(at) > APART])
     last = np.r_[first[1:], at.size] - 1
     start, end = at[first] * HOP, at[last] * HOP + WINDOW
-    return _Events(start - MARGIN, end - MARGIN, _features(audio, at, facts, first, last))
+    return Events(start - MARGIN, end - MARGIN, _features(audio, at, facts, first, last))
 
 
 def _fits(audio: Samples) -> tuple[Index, Features]:

@@ -8,7 +8,6 @@ network.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
@@ -16,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsp import g711, goertzel, keypad
-from dsp.network import Network
+from dsp.network import Events, Find, Network
 
 Samples = NDArray[np.float32]
 Index = NDArray[np.intp]
@@ -45,45 +44,18 @@ NAMES: Final = (
 """What a feature is. Shares are logarithms of what is left unexplained; deviations in percent; levels dBm0."""
 
 
-@dataclass(frozen=True, slots=True)
-class WholeKey:
-    """A place that sounds like a key, in samples of 8000 Hz. Never which key. score: over 0 is a finding."""
-
-    start: int
-    end: int
-    level_dbm0: float
-    score: float
-
-
-@dataclass(frozen=True, slots=True)
-class _Events:
-    """start, end: int[n], samples; features: float64[n, len(NAMES)]."""
-
-    start: Index
-    end: Index
-    features: Features
-
-
-def find(samples: Samples, network: Network, threshold: float = 0.0) -> list[WholeKey]:
+def find(samples: Samples, network: Network, threshold: float = 0.0) -> list[Find]:
     """The keys in float32[n] at 8000 Hz, full scale 1.0, whose score by `network` is over `threshold`."""
-    found = events(samples)
-    if not len(found.start):
-        return []
-    score = network.score(found.features)
-    level = found.features[:, NAMES.index("level")]
-    return [
-        WholeKey(int(found.start[i]), int(found.end[i]), float(level[i]), float(score[i]))
-        for i in np.flatnonzero(score > threshold)
-    ]
+    return network.finds(events(samples), NAMES.index("level"), threshold)
 
 
-def events(samples: Samples) -> _Events:
+def events(samples: Samples) -> Events:
     """Every event in float32[n] at 8000 Hz, with what the network judges it by."""
     zeros = np.zeros(MARGIN, np.float32)
     audio = np.concatenate([zeros, np.asarray(samples, np.float32), zeros])
     at, key, facts = _frames(audio)
     if not at.size:
-        return _Events(at, at, np.zeros((0, len(NAMES))))
+        return Events(at, at, np.zeros((0, len(NAMES))))
     begins = np.r_[True, (np.diff(at) > APART) | (np.diff(key) != 0)]
     first = np.flatnonzero(begins)
     last = np.r_[first[1:], at.size] - 1
@@ -95,8 +67,8 @@ def events(samples: Samples) -> _Events:
     last = first + count - 1
     start, end = at[first] * HOP + WINDOW // 4, at[last] * HOP + WINDOW * 3 // 4
     if not start.size:
-        return _Events(start, end, np.zeros((0, len(NAMES))))
-    return _Events(start - MARGIN, end - MARGIN, _features(audio, at, facts, first, last))
+        return Events(start, end, np.zeros((0, len(NAMES))))
+    return Events(start - MARGIN, end - MARGIN, _features(audio, at, facts, first, last))
 
 
 def _frames(audio: Samples) -> tuple[Index, Index, Features]:

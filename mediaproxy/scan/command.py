@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from mediaproxy import signing
 from mediaproxy.printable import printable, shown
-from mediaproxy.scan import files, forms, pool, remask, report, sample
+from mediaproxy.scan import files, forms, incidents, pool, report, sample
 from mediaproxy.scan.cluster import Cluster, ClusterError
 from mediaproxy.scan.files import Place
 from mediaproxy.scan.look import Options
@@ -115,7 +115,9 @@ def _finish(
     count = summary["coverage"]
     if count["passed over"] == len(verdicts):
         raise WrongUse("there is no audio in what was named")
-    incidents, whole = _handle(request, verdicts, real)
+    found_in, whole = incidents.handle(
+        verdicts, real, request.remask, request.quarantine, request.suspects_too, _shows(request)
+    )
     header: dict[str, Any] = {
         "began": began, "ended": report.now(), "paths": [shown(path) for path in request.paths],
         "config": options.hash(), "options": msgspec.to_builtins(options),
@@ -124,14 +126,14 @@ def _finish(
     }  # fmt: skip
     if request.report:
         try:
-            report.write(Path(request.report), verdicts, header, incidents, signer)
+            report.write(Path(request.report), verdicts, header, found_in, signer)
         except OSError as error:
             raise WrongUse(f"{request.report}: cannot be written ({error.strerror})") from None
     if request.as_json:
-        print(json.dumps({**header, "incidents": incidents, "results": msgspec.to_builtins(verdicts)}))
+        print(json.dumps({**header, "incidents": found_in, "results": msgspec.to_builtins(verdicts)}))
     else:
-        _sum_up(header, incidents)
-    failed = count["unreadable"] or count["in_part"] or not whole or any(_undone(one) for one in incidents)
+        _sum_up(header, found_in)
+    failed = count["unreadable"] or count["in_part"] or not whole or any(map(incidents.undone, found_in))
     return 2 if failed else 1 if count["dirty"] or count["suspect"] else 0
 
 
@@ -262,7 +264,7 @@ def _line(v: FileVerdict) -> str:
     return text
 
 
-def _sum_up(header: dict[str, Any], incidents: Sequence[dict[str, Any]]) -> None:
+def _sum_up(header: dict[str, Any], found_in: Sequence[incidents.Incident]) -> None:
     count = header["coverage"]
     states = ("clean", "suspect", "dirty", "unreadable", "passed over")
     drawn = f"{header['sampling']['size']} drawn of " if header["sampling"] else ""
@@ -275,68 +277,7 @@ def _sum_up(header: dict[str, Any], incidents: Sequence[dict[str, Any]]) -> None
         )
     if header["sampling"]:
         print(header["sampling"]["means"])
-    for incident in incidents:
+    for incident in found_in:
         for action in incident["actions"]:
             where = action.get("to") or action.get("failed", "")
             print(f"{action['what']:<10}  {printable(incident['path'])}: {printable(where)}")
-
-
-def _handle(
-    request: Request, verdicts: Sequence[FileVerdict], real: dict[str, str]
-) -> tuple[list[dict[str, Any]], bool]:
-    """(incident records of all that was found, and what was done with each; whether nobody has stopped that)."""
-    incidents: list[dict[str, Any]] = []
-    whole = True
-    bad = sorted((v for v in verdicts if v.state in ("dirty", "suspect")), key=lambda v: v.path)
-    for v in tqdm(bad, unit="file", disable=not _shows(request) or not (request.remask or request.quarantine)):
-        actions: list[dict[str, str]] = []
-        incident: dict[str, Any] = {
-            "path": v.path, "sha256": v.sha256, "state": v.state, "found": report.now(), "versions": report.versions(),
-            "keys": v.keys, "residues": v.residues, "runs": v.runs,
-            "where": [
-                {"channel": f.channel, "kind": f.kind, "start": f.start, "seconds": f.seconds, "keys": f.keys}
-                for f in v.findings
-            ],
-            "actions": actions,
-        }  # fmt: skip
-        incidents.append(incident)
-        if whole and (v.state == "dirty" or request.suspects_too):
-            path = real[v.path].removeprefix("file://")
-            name = PurePosixPath(path).name
-            try:
-                if request.remask:
-                    actions.append(_remasked(path, Path(request.remask), name))
-                if request.quarantine:
-                    actions.append(_moved(path, Path(request.quarantine), name, incident))
-            except KeyboardInterrupt:
-                whole = False
-                actions.append({"what": "handled", "failed": "stopped by hand"})
-    return incidents, whole
-
-
-def _remasked(path: str, folder: Path, name: str) -> dict[str, str]:
-    if "://" in path:
-        return {"what": "masked", "failed": "only local files are masked"}
-    try:
-        copy, verdict = remask.masked_copy(path, folder, name)
-    except remask.CannotMask as error:
-        return {"what": "masked", "failed": str(error)}
-    return {"what": "masked", "to": shown(str(copy)), "sha256": verdict.sha256, "state": verdict.state}
-
-
-def _moved(path: str, folder: Path, name: str, incident: dict[str, Any]) -> dict[str, str]:
-    if "://" in path:
-        return {"what": "quarantined", "failed": "only local files are moved"}
-    try:
-        target = remask.quarantine(path, incident["sha256"], folder, name)
-        action = {"what": "quarantined", "to": shown(str(target))}
-        note = target.with_name(target.name + ".incident.json")
-        note.write_bytes(signing.render({**incident, "actions": [*incident["actions"], action]}))
-        note.chmod(0o600)
-    except OSError as error:
-        return {"what": "quarantined", "failed": error.strerror or type(error).__name__}
-    return action
-
-
-def _undone(incident: dict[str, Any]) -> bool:
-    return any("failed" in action for action in incident["actions"])

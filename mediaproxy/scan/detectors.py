@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.signal import ellip, sosfilt
 
 from dsp import residue, wholekey
+from dsp.network import Find
 from mediaproxy.scan import weights
 
 Block = NDArray[np.float32]
@@ -21,12 +22,12 @@ outside: beside a key as loud as itself they would hide it."""
 OUTSIDE_DB: Final = 40.0
 
 
-def whole_keys(audio: Block, threshold: float = 0.0) -> list[wholekey.WholeKey]:
+def whole_keys(audio: Block, threshold: float = 0.0) -> list[Find]:
     """The whole keys in float32[n] at 8000 Hz whose score is over `threshold`."""
     return wholekey.find(band(audio), weights.network("wholekey"), threshold)
 
 
-def residues(audio: Block, threshold: float = 0.0) -> list[residue.Residue]:
+def residues(audio: Block, threshold: float = 0.0) -> list[Find]:
     """The residues in float32[n] at 8000 Hz whose score is over `threshold`."""
     return residue.find(audio, weights.network("residue"), threshold)
 
