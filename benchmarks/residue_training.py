@@ -1,6 +1,6 @@
-"""Makes the weights of `dsp.residue` and `dsp.wholekey`: python -m benchmarks.residue_training.
+"""Makes the weights of the scanner's detectors: python -m benchmarks.residue_training [NAME…].
 
-Both networks learn from synthetic keys and pieces of keys in many surroundings, through G.711, MP3, Opus and GSM; from
+The networks learn from synthetic keys and pieces of keys in many surroundings, through G.711, MP3, Opus and GSM; from
 recorded speech at many speeds and levels, music, tones of the telephone network, and from what our own mask leaves.
 The thresholds come from voices that the weights behind them have not heard: a network is trained without each voice
 in turn and judges it. `benchmarks.scan` then tests with other voices, other seeds and other music.
@@ -21,8 +21,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier
 
 from benchmarks import material
-from dsp import g711, residue, synth, wholekey
-from dsp.network import Network
+from dsp import g711, synth
+from dsp.network import Events, Network
 from mediaproxy import offline
 from mediaproxy.media import modes
 from mediaproxy.scan import detectors, weights
@@ -35,7 +35,7 @@ FLAT_HZ: Final = 540.0
 HIDDEN: Final = (48, 24)
 PIECES, KEYS = 160, 480
 """Jobs of positive examples for each network."""
-ALARMS_AN_HOUR: Final = {"residue": 0.1, "wholekey": 0.05}
+ALARMS_AN_HOUR: Final = {"residue": 0.1, "wholekey": 0.05, "wholekey-band": 0.05}
 """On unheard voices; where examples lie well above the false alarms, the threshold is in the middle between them."""
 MISSED: Final = 0.0005
 """Share of the plain examples that may lie below that middle's upper end."""
@@ -101,12 +101,11 @@ def pieces(seed: int) -> Heard:
     made = [_piece(rng, voice) for _ in range(60)]
     audio = codec(np.concatenate([audio for audio, _, _ in made]))
     marks = [(4000 * i + start, 4000 * i + end) for i, (_, start, end) in enumerate(made)]
-    found = residue.events(audio)
-    return Heard("", _on(marks, found.start, found.end, found.features), 0.0)
+    return Heard("", _on(marks, detectors.EVENTS["residue"](audio)), 0.0)
 
 
-def keys(seed: int) -> Heard:
-    """The events that whole keys make."""
+def keys(seed: int) -> dict[str, Heard]:
+    """The events that whole keys make, for each network that looks for them."""
     rng = np.random.default_rng(seed)
     level = rng.uniform(-36, -4) if rng.random() < 0.6 else rng.uniform(-37, -33)
     presses = [
@@ -121,25 +120,24 @@ def keys(seed: int) -> Heard:
         at = int(rng.integers(len(voice) - len(audio)))
         audio += voice[at : at + len(audio)] * np.float32(g711.amplitude(level - rng.uniform(0, 20)) / np.sqrt(2))
     audio = CODECS[rng.choice(list(CODECS), p=[0.1, 0.1, 0.1, 0.1, 0.1, 0.5])](audio)
-    found = wholekey.events(detectors.band(audio))
-    on = _on([(int(a), int(b)) for a, b in marks], found.start, found.end, found.features)
-    return Heard("talk" if talk else "", on, 0.0)
+    places = [(int(a), int(b)) for a, b in marks]
+    return {
+        name: Heard("talk" if talk else "", _on(places, detectors.EVENTS[name](audio)), 0.0) for name in detectors.WHOLE
+    }
 
 
-def _on(
-    marks: Sequence[tuple[int, int]], start: NDArray[np.intp], end: NDArray[np.intp], features: Features
-) -> Features:
+def _on(marks: Sequence[tuple[int, int]], events: Events) -> Features:
     """Of each mark, the longest event on it."""
     rows = []
     for first, last in marks:
-        on = np.flatnonzero((start < last + 8) & (end > first - 8))
+        on = np.flatnonzero((events.start < last + 8) & (events.end > first - 8))
         if on.size:
-            rows.append(on[np.argmax(np.minimum(end[on], last) - np.maximum(start[on], first))])
-    return features[rows]
+            rows.append(on[np.argmax(np.minimum(events.end[on], last) - np.maximum(events.start[on], first))])
+    return events.features[rows]
 
 
-def sounds(job: tuple[str, float]) -> tuple[Heard, Heard]:
-    """The events of each kind in a voice at a speed, in music, or in the tones of the network."""
+def sounds(job: tuple[str, float]) -> dict[str, Heard]:
+    """The events of each kind in a voice at a speed, or in other sound that holds no key."""
     voice, speed = job
     rng = np.random.default_rng(int(speed * 1000))
     if voice == "music":
@@ -154,21 +152,20 @@ def sounds(job: tuple[str, float]) -> tuple[Heard, Heard]:
         parts = [_clicks(rng) for _ in range(60)]
     else:
         parts = [audio for audio in material.prompts((voice,)) if len(audio) > 1000]
-    short: list[Features] = []
-    whole: list[Features] = []
+    found: dict[str, list[Features]] = {name: [] for name in detectors.EVENTS}
     seconds = 0.0
     for part in parts:
         audio = resample(part, int(len(part) / speed)).astype(np.float32) if speed != 1 else part
         audio = audio * np.float32(10 ** (rng.uniform(-15, 3) / 20))
         audio = CODECS["A-law" if rng.random() < 0.3 else "µ-law"](audio)
-        short.append(residue.events(audio).features)
-        whole.append(wholekey.events(detectors.band(audio)).features)
+        for name, events in detectors.EVENTS.items():
+            found[name].append(events(audio).features)
         seconds += len(audio) / 8000
     coded = CODECS[str(rng.choice(["MP3", "Opus", "GSM"]))](np.concatenate(parts[:: max(1, len(parts) // 200)]))
-    short.append(residue.events(coded).features)
-    whole.append(wholekey.events(detectors.band(coded)).features)
+    for name, events in detectors.EVENTS.items():
+        found[name].append(events(coded).features)
     hours = (seconds + len(coded) / 8000) / 3600
-    return Heard(voice, np.concatenate(short), hours), Heard(voice, np.concatenate(whole), hours)
+    return {name: Heard(voice, np.concatenate(parts), hours) for name, parts in found.items()}
 
 
 def _masked(rng: np.random.Generator) -> Audio:
@@ -248,7 +245,7 @@ def _score(arrays: dict[str, Any], features: Features) -> Features:
 
 
 def main() -> int:
-    """Train both and write them beside their modules."""
+    """Train them, or those that are named, and write them to their folder."""
     import warnings
 
     warnings.simplefilter("ignore", ConvergenceWarning)
@@ -257,12 +254,15 @@ def main() -> int:
         ("music", 1.0),
         *((name, 1 + i / 1000) for name in ("masked", "clicks", "synthetic", "substituted") for i in range(4)),
     ]
+    wanted = sys.argv[1:] or list(detectors.EVENTS)
     with ProcessPoolExecutor() as pool:
-        positive = {"residue": list(pool.map(pieces, range(PIECES))), "wholekey": list(pool.map(keys, range(KEYS)))}
+        whole = list(pool.map(keys, range(KEYS)))
+        positive = {name: [one[name] for one in whole] for name in detectors.WHOLE}
+        positive["residue"] = list(pool.map(pieces, range(PIECES)))
         heard = list(pool.map(sounds, jobs))
-    for number, module in enumerate((residue, wholekey)):
-        name = module.__name__.removeprefix("dsp.")
-        arrays = train(positive[name], [pair[number] for pair in heard], ALARMS_AN_HOUR[name])
+    for name in wanted:
+        print(name)
+        arrays = train(positive[name], [one[name] for one in heard], ALARMS_AN_HOUR[name])
         np.savez(weights.FOLDER / f"{name}.npz", **arrays)
     return 0
 

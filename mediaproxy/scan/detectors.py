@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import ellip, sosfilt
 
 from dsp import residue, wholekey
-from dsp.network import Find
+from dsp.network import Events, Find
 from mediaproxy.scan import weights
 
 Block = NDArray[np.float32]
@@ -23,8 +23,14 @@ OUTSIDE_DB: Final = 40.0
 
 
 def whole_keys(audio: Block, threshold: float = 0.0) -> list[Find]:
-    """The whole keys in float32[n] at 8000 Hz whose score is over `threshold`."""
-    return wholekey.find(band(audio), weights.network("wholekey"), threshold)
+    """The whole keys in float32[n] at 8000 Hz whose score is over `threshold`; one may be found twice.
+
+    In the audio as it is, where codecs leave more to tell a key by, and in its band, where hum hides nothing.
+    """
+    return [
+        *wholekey.find(audio, weights.network("wholekey"), threshold),
+        *wholekey.find(band(audio), weights.network("wholekey-band"), threshold),
+    ]
 
 
 def residues(audio: Block, threshold: float = 0.0) -> list[Find]:
@@ -34,9 +40,22 @@ def residues(audio: Block, threshold: float = 0.0) -> list[Find]:
 
 def band(audio: Block) -> Block:
     """Only the keypad's band of float32[n]."""
+    from scipy.signal import sosfilt  # takes most of a second, which only those who look need
+
     return np.asarray(sosfilt(_filter(), audio), np.float32)
 
 
 @cache
 def _filter() -> NDArray[np.float64]:
+    from scipy.signal import ellip
+
     return np.asarray(ellip(5, 1.0, OUTSIDE_DB, BAND_HZ, "bandpass", fs=RATE, output="sos"))
+
+
+EVENTS: Final[dict[str, Callable[[Block], Events]]] = {
+    "residue": residue.events,
+    "wholekey": wholekey.events,
+    "wholekey-band": lambda audio: wholekey.events(band(audio)),
+}
+"""What each network judges."""
+WHOLE: Final = ("wholekey", "wholekey-band")

@@ -11,7 +11,6 @@ from typing import Literal
 
 import msgspec
 import numpy as np
-from scipy.special import betaincinv
 
 from mediaproxy.scan.files import Place
 
@@ -39,7 +38,7 @@ def upper(found: int, size: int, confidence: float) -> float:
 
     For draws without replacement, as here, it is on the safe side.
     """
-    return 1.0 if found >= size else float(betaincinv(found + 1, size - found, confidence))
+    return 1.0 if found >= size else _beta(found + 1, size - found, confidence)
 
 
 def interval(found: int, size: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -47,8 +46,14 @@ def interval(found: int, size: int, confidence: float = 0.95) -> tuple[float, fl
     if not size:
         return 0.0, 1.0
     rest = (1 - confidence) / 2
-    low = 0.0 if not found else float(betaincinv(found, size - found + 1, rest))
-    return low, 1.0 if found == size else float(betaincinv(found + 1, size - found, 1 - rest))
+    low = 0.0 if not found else _beta(found, size - found + 1, rest)
+    return low, 1.0 if found == size else _beta(found + 1, size - found, 1 - rest)
+
+
+def _beta(a: int, b: int, share: float) -> float:
+    from scipy.special import betaincinv  # only where there is something to tell
+
+    return float(betaincinv(a, b, share))
 
 
 def draw(places: Sequence[Place], size: int, seed: int, by: Strata, confidence: float) -> tuple[list[Place], Plan]:

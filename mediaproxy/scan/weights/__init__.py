@@ -12,16 +12,17 @@ import numpy as np
 from dsp.network import Network
 
 FOLDER: Final = Path(__file__).parent
+NAMES: Final = ("residue", "wholekey", "wholekey-band")
 
 
 @cache
 def network(name: str) -> Network:
-    """residue or wholekey."""
+    """One of `NAMES`."""
     with np.load(FOLDER / f"{name}.npz", allow_pickle=False) as arrays:
         return Network(dict(arrays))
 
 
 @cache
 def digest() -> str:
-    """SHA-256 of both, for a report that says what has judged."""
-    return hashlib.sha256(b"".join((FOLDER / f"{n}.npz").read_bytes() for n in ("residue", "wholekey"))).hexdigest()
+    """SHA-256 of all, for a report that says what has judged."""
+    return hashlib.sha256(b"".join((FOLDER / f"{n}.npz").read_bytes() for n in NAMES)).hexdigest()
