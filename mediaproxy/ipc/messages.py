@@ -325,8 +325,7 @@ class StopRecording(Message, frozen=True):
 Any_ = (
     Hello | Told | Ready | Stop | Reload | Ping | Pong | Counters | OpenCall | Opened | OpenFailed | UpdateCall
     | SetMode | ModeSet | CloseCall | CallOver | Interrupted | CallState | Arm | Armed | Guard | BeginCapture | Act
-    | CaptureState | CaptureEnded | Cue | Happened | StartRecording | RecordingMode
-    | StopRecording
+    | CaptureState | CaptureEnded | Cue | Happened | StartRecording | RecordingMode | StopRecording
 )  # fmt: skip
 
 _encoder = msgspec.msgpack.Encoder()
