@@ -17,7 +17,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from dsp import g711
 from mediaproxy import evidence, wav
 from mediaproxy.config import RecordingConfig
-from mediaproxy.ipc.tap import AFTER_LOSS, MASKED, SILENT
+from mediaproxy.ipc import messages as m
+from mediaproxy.ipc.channel import LARGEST, Channel, pair
+from mediaproxy.ipc.tap import AFTER_LOSS, AUDIO, MASKED, SILENT, Tap
 from mediaproxy.recording import sinks
 from mediaproxy.recording.archive import Archive
 from mediaproxy.recording.service import Recorder
@@ -374,6 +376,36 @@ def test_what_a_recorder_that_died_left_is_taken_in(folder: Path, keys: tuple[Pa
     samples, _ = wav.read(recording.path)
     assert samples.shape[1] > 4000
     assert verify.run([str(folder)], key=str(keys[1])) == 0
+
+
+def test_the_end_of_a_recording_is_not_lost_where_the_recorder_is_behind() -> None:
+    """Audio may be: it is counted, and what comes after it says so."""
+    near, far = (Channel(name, end) for name, end in zip(("near", "far"), pair(), strict=True))
+    tap = Tap(near)
+    tap.start("c1", 1, 0.0, "line", "guarded")
+    octets = np.full(160, 0x90, np.uint8)
+    while not tap.dropped:
+        for _ in range(200):
+            tap.add(1, 0, g711.PCMU, 0, 0.0, octets)
+        tap.flush()
+    tap.mode(1, 0.1, "sealed", "guard")
+    tap.stop(1)
+    told: list[str] = []
+    for _ in range(3):
+        for data in iter(lambda: _received(far), b""):
+            told.append("audio" if data[0] == AUDIO else type(m.decode(data)).__name__)
+        tap.flush()
+    assert [name for name in told if name != "audio"] == ["StartRecording", "RecordingMode", "StopRecording"]
+    assert told[-1] == "StopRecording"
+    for channel in (near, far):
+        channel.socket.close()
+
+
+def _received(channel: Channel) -> bytes:
+    try:
+        return channel.socket.recv(LARGEST)
+    except BlockingIOError:
+        return b""
 
 
 def test_a_full_disk_ends_the_recording_and_nothing_else(archive: Archive, folder: Path) -> None:
