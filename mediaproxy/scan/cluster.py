@@ -41,7 +41,7 @@ class Cluster:
                 require_encryption=True, tls_ca_file=ca, tls_client_cert=certificate, tls_client_key=key
             )
         try:
-            self._client = Client(address, security=security, timeout=10, set_as_default=False)
+            self._client = Client(address, security=security, timeout=5, set_as_default=False)
         except Exception as error:  # distributed raises much; none of it is for the user
             raise ClusterError(f"no scheduler answers there ({type(error).__name__})") from None
         try:

@@ -6,12 +6,13 @@ from collections.abc import Iterable
 import numpy as np
 import pytest
 
-from dsp import decoder, g711, residue, synth
+from dsp import decoder, g711, synth
 from mediaproxy.ipc.key import EVENT
 from mediaproxy.media.engine import Engine
 from mediaproxy.media.modes import Mode
 from mediaproxy.media.rows import Rows
 from mediaproxy.offline import Network
+from mediaproxy.scan import detectors
 from tests.fixtures import leg
 from tests.fixtures.leg import AGENT, TRUNK, event, fields, packet
 
@@ -37,7 +38,7 @@ def left_in(heard: list[bytes]) -> list[object]:
     """Keys and residues in what came, in order of arrival."""
     octets = np.frombuffer(b"".join(data[12:] for data in heard if fields(data)[0] == 0), np.uint8)
     sound = g711.decode(octets, g711.PCMU)
-    return [*decoder.decode_keys(sound, 8000), *residue.find(sound, 8000)]
+    return [*decoder.decode_keys(sound, 8000), *detectors.residues(sound)]
 
 
 def keying(seed: int, keys: int = 20) -> bytes:
