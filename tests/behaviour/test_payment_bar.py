@@ -120,6 +120,11 @@ def test_a_whole_payment_keyed_by_sipp_shows_at_every_step(tmp_path: Path) -> No
             assert CARD not in text
             assert CARD[:6] not in text
 
+    async def started() -> None:
+        async with browser.opened():
+            return
+
+    run(started())  # a browser that starts cold may take longer than the caller waits to key
     with Listener() as ear, Site(tmp_path, tmp_path, *ports) as site:
         media = 12000 + free_port() % 1000 * 2
         with (
