@@ -16,11 +16,19 @@ Scores = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Events:
-    """Places that may be something: start, end: int[n], samples; features: float64[n, k], what they are judged by."""
+    """Places that may be something. start, end: int[n], samples; level: float64[n], dBm0; features: float64[n, k], what
+    they are judged by."""
 
     start: Index
     end: Index
+    level: Features
     features: Features
+
+    @classmethod
+    def none(cls, features: int) -> Events:
+        """No events of so many features."""
+        nowhere = np.zeros(0, np.intp)
+        return cls(nowhere, nowhere, np.zeros(0), np.zeros((0, features)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +63,10 @@ class Network:
                 x = np.maximum(x, 0)
         return np.asarray(x[:, 0] - self._threshold, np.float64)
 
-    def finds(self, events: Events, level: int, threshold: float) -> list[Find]:
-        """The events whose score is over `threshold`. level: the number of the feature that is their level."""
-        if not len(events.start):
-            return []
+    def finds(self, events: Events, threshold: float) -> list[Find]:
+        """The events whose score is over `threshold`, by time."""
         score = self.score(events.features)
         return [
-            Find(int(events.start[i]), int(events.end[i]), float(events.features[i, level]), float(score[i]))
+            Find(int(events.start[i]), int(events.end[i]), float(events.level[i]), float(score[i]))
             for i in np.flatnonzero(score > threshold)
         ]

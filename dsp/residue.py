@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsp import g711, goertzel, keypad
-from dsp.network import Events, Find, Network
+from dsp.network import Events
 
 Samples = NDArray[np.float32]
 Index = NDArray[np.intp]
@@ -50,22 +50,18 @@ NAMES: Final = (
 """What a feature is. Shares are logarithms of what is left unexplained, levels dBm0, contrasts dB."""
 
 
-def find(samples: Samples, network: Network, threshold: float = 0.0) -> list[Find]:
-    """The residues in float32[n] at 8000 Hz, full scale 1.0, whose score by `network` is over `threshold`."""
-    return network.finds(events(samples), NAMES.index("level"), threshold)
-
-
 def events(samples: Samples) -> Events:
     """Every event in float32[n] at 8000 Hz, with what the network judges it by."""
     zeros = np.zeros(MARGIN, np.float32)
     audio = np.concatenate([zeros, np.asarray(samples, np.float32), zeros])
     at, facts = _fits(audio)
     if not at.size:
-        return Events(at, at, np.zeros((0, len(NAMES))))
+        return Events.none(len(NAMES))
     first = np.flatnonzero(np.r_[True, np.diff(at) > APART])
     last = np.r_[first[1:], at.size] - 1
     start, end = at[first] * HOP, at[last] * HOP + WINDOW
-    return Events(start - MARGIN, end - MARGIN, _features(audio, at, facts, first, last))
+    features = _features(audio, at, facts, first, last)
+    return Events(start - MARGIN, end - MARGIN, features[:, NAMES.index("level")], features)
 
 
 def _fits(audio: Samples) -> tuple[Index, Features]:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsp import g711, goertzel, keypad
-from dsp.network import Events, Find, Network
+from dsp.network import Events
 
 Samples = NDArray[np.float32]
 Index = NDArray[np.intp]
@@ -44,18 +44,13 @@ NAMES: Final = (
 """What a feature is. Shares are logarithms of what is left unexplained; deviations in percent; levels dBm0."""
 
 
-def find(samples: Samples, network: Network, threshold: float = 0.0) -> list[Find]:
-    """The keys in float32[n] at 8000 Hz, full scale 1.0, whose score by `network` is over `threshold`."""
-    return network.finds(events(samples), NAMES.index("level"), threshold)
-
-
 def events(samples: Samples) -> Events:
     """Every event in float32[n] at 8000 Hz, with what the network judges it by."""
     zeros = np.zeros(MARGIN, np.float32)
     audio = np.concatenate([zeros, np.asarray(samples, np.float32), zeros])
     at, key, facts = _frames(audio)
     if not at.size:
-        return Events(at, at, np.zeros((0, len(NAMES))))
+        return Events.none(len(NAMES))
     begins = np.r_[True, (np.diff(at) > APART) | (np.diff(key) != 0)]
     first = np.flatnonzero(begins)
     last = np.r_[first[1:], at.size] - 1
@@ -67,8 +62,9 @@ def events(samples: Samples) -> Events:
     last = first + count - 1
     start, end = at[first] * HOP + WINDOW // 4, at[last] * HOP + WINDOW * 3 // 4
     if not start.size:
-        return Events(start, end, np.zeros((0, len(NAMES))))
-    return Events(start - MARGIN, end - MARGIN, _features(audio, at, facts, first, last))
+        return Events.none(len(NAMES))
+    features = _features(audio, at, facts, first, last)
+    return Events(start - MARGIN, end - MARGIN, features[:, NAMES.index("level")], features)
 
 
 def _frames(audio: Samples) -> tuple[Index, Index, Features]:

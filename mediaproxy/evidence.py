@@ -47,7 +47,8 @@ class AlarmAt(msgspec.Struct, frozen=True):
 class Manifest(msgspec.Struct, kw_only=True, frozen=True):
     """masked: intervals in seconds in which the flat tone, or silence in its place, stood for the caller's audio, as
     wide as the packets that hold it; silent: those in which a policy kept the recording silent, both ways or the
-    caller's. seq and previous: the place of its line in the journal, and the hash of the line before."""
+    caller's. began, seconds: empty and null where a recorder died and nobody knows. seq and previous: the place of its
+    line in the journal, and the hash of the line before."""
 
     format: str = FORMAT
     call: str
@@ -55,7 +56,7 @@ class Manifest(msgspec.Struct, kw_only=True, frozen=True):
     file: str
     sha256: str
     began: str
-    seconds: float
+    seconds: float | None
     complete: bool
     form: str
     channels: tuple[str, ...] = CHANNELS

@@ -19,7 +19,7 @@ from mediaproxy import __version__, chain, evidence, log, signing
 from mediaproxy.chainfile import ChainFile, Syslog, lines
 from mediaproxy.config import RecordingConfig
 from mediaproxy.evidence import Entry, Manifest
-from mediaproxy.recording.sinks import sink
+from mediaproxy.recording import sinks
 from mediaproxy.recording.writer import Recording
 
 PART: Final = ".part"
@@ -47,15 +47,15 @@ class Archive:
             month=time.strftime("%m", now), day=time.strftime("%d", now), call=_safe(call), route=_safe(route),
         )  # fmt: skip
         base = self._folder / name
-        base.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
         ending = evidence.SUFFIXES[self._config.format]
         for more in ("", *(f"-{i}" for i in range(2, 1000))):
             path = base.with_name(base.name + more + ending)
             if not path.exists() and not path.with_suffix(".json").exists():
-                with suppress(FileExistsError):
+                path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+                with suppress(FileExistsError, FileNotFoundError):  # or the folder was emptied and removed just now
                     part = path.with_name(path.name + PART)
                     fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
-                    into = sink(self._config.format, os.fdopen(fd, "w+b"), self._config.kbits)
+                    into = sinks.sink(self._config.format, os.fdopen(fd, "w+b"), self._config.kbits)
                     return Recording(call, route, mode, at, into, path, part)
         raise FileExistsError(errno.EEXIST, "no name is free")
 
@@ -124,10 +124,11 @@ class Archive:
         if any(entry.file == path.relative_to(self._folder).as_posix() for entry in self._kept().values()):
             part.rename(path)  # chained already
             return
-        if path.suffix == ".wav":
-            _complete_header(part)
+        ended = part.stat().st_mtime
+        seconds = sinks.complete(part) if path.suffix == ".wav" else None
         self._keep(
-            part, path, call="", route="", complete=False, began=_utc(part.stat().st_mtime), seconds=0.0,
+            part, path, call="", route="", complete=False, began=_utc(ended - seconds) if seconds else "",
+            seconds=seconds,
             modes=(), masked=(), silent=(), alarms=(evidence.AlarmAt(0.0, "recorder-died"),),
         )  # fmt: skip
 
@@ -213,18 +214,3 @@ def _chain_name() -> str:
 
 def _utc(at: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(at)) + f".{int(at % 1 * 1000):03d}Z"
-
-
-def _complete_header(part: Path) -> None:
-    """Put the length of what is there into the header of a WAV file of ours."""
-    size = part.stat().st_size - 58
-    with part.open("r+b") as file:
-        head = file.read(58)
-        if len(head) < 58 or head[50:54] != b"data":
-            return
-        each = int.from_bytes(head[32:34], "little")
-        size -= size % each
-        file.truncate(58 + size)
-        for at, value in ((4, 50 + size), (46, size // each), (54, size)):
-            file.seek(at)
-            file.write(min(value, 0xFFFFFFFF).to_bytes(4, "little"))

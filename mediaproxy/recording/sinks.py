@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from pathlib import Path
 from typing import Any, BinaryIO, Final, Protocol
 
 import numpy as np
@@ -12,6 +13,8 @@ from dsp import g711
 
 RATE: Final = 8000
 Stereo = NDArray[np.int16]
+_HEADER: Final = "<4sI4s4sIHHIIHHH4sII4sI"
+"""RIFF, a format of 18 octets, a fact chunk (which all but PCM must have), and the head of the data."""
 KBITS: Final = {"opus": 32, "mp3": 48}
 """Bit rates of both channels together where none is set."""
 
@@ -61,20 +64,39 @@ class _Wav:
         self._file.close()
 
     def _header(self) -> bytes:
-        """RIFF with a fact chunk, which everything but PCM must have."""
         tag, width = (7, 1) if self._companded else (1, 2)
         size = min(self._octets, 0xFFFFFF00)
         return struct.pack(
-            "<4sI4s4sIHHIIHHH4sII4sI", b"RIFF", 50 + size, b"WAVE", b"fmt ", 18, tag, 2, RATE, 2 * RATE * width,
+            _HEADER, b"RIFF", 50 + size, b"WAVE", b"fmt ", 18, tag, 2, RATE, 2 * RATE * width,
             2 * width, 8 * width, 0, b"fact", 4, size // (2 * width), b"data", size,
         )  # fmt: skip
+
+
+def complete(path: Path) -> float:
+    """Put the length of what is there into the header of a WAV file that was not finished; returns it in seconds.
+
+    Raises OSError, also where it is no file of ours.
+    """
+    head = struct.calcsize(_HEADER)
+    with path.open("r+b") as file:
+        written = file.read(head)
+        if len(written) < head or written[-8:-4] != b"data":
+            raise OSError(0, "has no header of ours")
+        frame = int.from_bytes(written[32:34], "little")
+        frames = (path.stat().st_size - head) // frame
+        size = frames * frame
+        file.truncate(head + size)
+        for at, value in ((4, head - 8 + size), (head - 12, frames), (head - 4, size)):
+            file.seek(at)
+            file.write(min(value, 0xFFFFFFFF).to_bytes(4, "little"))
+    return frames / RATE
 
 
 class _Coded:
     """Opus in Ogg, or MP3, by PyAV."""
 
     def __init__(self, form: str, file: BinaryIO, kbits: int) -> None:
-        import av  # 30 MB that a recorder of WAV does without
+        import av  # 17 MB that a recorder of WAV does without
 
         self._av, self._file = av, file
         self._container = av.open(file, mode="w", format="ogg" if form == "opus" else "mp3")

@@ -104,7 +104,12 @@ class Source:
         except (av.error.FFmpegError, OSError, ValueError) as error:
             self.reason = f"cut short or damaged ({_why(error)})"
         for track in self._tracks:
-            for block in track.rest():
+            try:
+                rest = track.rest()
+            except av.error.FFmpegError:
+                self.damaged += 1
+                continue
+            for block in rest:
                 yield track, block
 
     def close(self) -> None:
@@ -129,14 +134,11 @@ class _Track:
         return [block for frame in packet.decode() for block in self._take(frame)]
 
     def rest(self) -> list[Block]:
-        """What the resampler still holds."""
+        """What the resampler still holds. Raises FFmpegError."""
         if self._resampler is None:
             return []
         resampler, self._resampler = self._resampler, None
-        try:
-            return [self._block(frame) for frame in resampler.resample(None)]
-        except av.error.FFmpegError:
-            return []
+        return [self._block(frame) for frame in resampler.resample(None)]
 
     def _take(self, frame: Any) -> list[Block]:
         count = len(frame.layout.channels)

@@ -279,5 +279,5 @@ def _sum_up(header: dict[str, Any], found_in: Sequence[incidents.Incident]) -> N
         print(header["sampling"]["means"])
     for incident in found_in:
         for action in incident["actions"]:
-            where = action.get("to") or action.get("failed", "")
-            print(f"{action['what']:<10}  {printable(incident['path'])}: {printable(where)}")
+            what = ", ".join(action[key] for key in ("to", "failed") if key in action)
+            print(f"{action['what']:<10}  {printable(incident['path'])}: {printable(what)}")

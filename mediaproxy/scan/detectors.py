@@ -1,4 +1,4 @@
-"""The two detectors with their networks, as the scanner uses them and `benchmarks.residue_training` trains them."""
+"""The detectors with their networks, as the scanner uses them and `benchmarks.residue_training` trains them."""
 
 from __future__ import annotations
 
@@ -27,15 +27,16 @@ def whole_keys(audio: Block, threshold: float = 0.0) -> list[Find]:
 
     In the audio as it is, where codecs leave more to tell a key by, and in its band, where hum hides nothing.
     """
-    return [
-        *wholekey.find(audio, weights.network("wholekey"), threshold),
-        *wholekey.find(band(audio), weights.network("wholekey-band"), threshold),
-    ]
+    return [find for name in WHOLE for find in _finds(name, audio, threshold)]
 
 
 def residues(audio: Block, threshold: float = 0.0) -> list[Find]:
     """The residues in float32[n] at 8000 Hz whose score is over `threshold`."""
-    return residue.find(audio, weights.network("residue"), threshold)
+    return _finds("residue", audio, threshold)
+
+
+def _finds(name: str, audio: Block, threshold: float) -> list[Find]:
+    return weights.network(name).finds(EVENTS[name](audio), threshold)
 
 
 def band(audio: Block) -> Block:

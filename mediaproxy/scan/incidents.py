@@ -73,12 +73,15 @@ def _moved(path: str, folder: Path, name: str, incident: Incident) -> dict[str, 
         return {"what": "quarantined", "failed": "only local files are moved"}
     try:
         target = remask.quarantine(path, incident["sha256"], folder, name)
-        action = {"what": "quarantined", "to": shown(str(target))}
-        note = target.with_name(target.name + ".incident.json")
-        note.write_bytes(signing.render({**incident, "actions": [*incident["actions"], action]}))
-        note.chmod(0o600)
     except OSError as error:
         return {"what": "quarantined", "failed": error.strerror or type(error).__name__}
+    action = {"what": "quarantined", "to": shown(str(target))}
+    note = target.with_name(target.name + ".incident.json")
+    try:
+        note.write_bytes(signing.render({**incident, "actions": [*incident["actions"], action]}))
+        note.chmod(0o600)
+    except OSError as error:  # where it is now must be told all the same
+        action["failed"] = f"moved there, but without its note ({error.strerror or type(error).__name__})"
     return action
 
 

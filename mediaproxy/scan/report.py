@@ -23,11 +23,11 @@ from mediaproxy.scan.verdict import ORDER, FileVerdict, Planted
 METHOD: Final = (
     "Each file is read by its content, not its name, resampled to 8000 Hz where it has another rate, and each channel "
     "is looked through on its own.",
-    "Whole keys: frames of 16 ms in which two tones of one key (ITU-T Q.23) are most of what is between 640 and 1780 "
-    "Hz, and how long and steadily they last, scored by a network.",
+    "Whole keys: frames of 16 ms in which two tones of one key (ITU-T Q.23) are much of the sound, and how long and "
+    "steadily they last, scored by a network; once more with only what is between 640 and 1780 Hz, by a second one.",
     "Residues: least-squares fits of the sixteen pairs to windows of 2.5 ms, how well, how long and how abruptly they "
-    "stand in what is around them, scored by a second network.",
-    "Neither is part of the live mask, and both were trained and tested on different voices (benchmarks.scan prints "
+    "stand in what is around them, scored by a third network.",
+    "None is part of the live mask, and all were trained and tested on different voices (benchmarks.scan prints "
     "what they find and miss).",
     "In packet captures RTP streams are told by their numbers; G.711 is decoded, telephone-events (RFC 4733) are found "
     "as such.",

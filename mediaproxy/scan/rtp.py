@@ -23,8 +23,9 @@ LONGEST_NOISE: Final = 32
 """Octets of comfort noise: a level and a few coefficients."""
 SURE: Final = 4
 """Packets whose numbers follow on each other, before a flow is taken for RTP."""
-LATE: Final = 32
-"""Packets held back for those that come out of order."""
+LATE: Final = 128
+"""Packets held back for those that come out of order; further back is a sender that counts anew, as after a restart
+(RFC 3550 appendix A.1 has 100 for the same)."""
 GAP: Final = 10 * RATE
 """A jump of the timestamp by more is a new clock: the stream goes on where it is."""
 MOST: Final = 4096
@@ -52,11 +53,12 @@ class Stream:
         self.unheard: Counter[int] = Counter()
         """Packets by payload type that no audio could be got from."""
         self.packets = self.cut = self.like_g711 = 0
-        self._last: int | None = None
+        self._sequence = self._newest = 0
+        """Of the latest packet, its number as it was sent, and counted on over wraps and restarts."""
         self._run = 0
         self._waiting: list[_Packet] = []
         self._next: int | None = None
-        self._taken = -1
+        self._taken = -LATE - 1
         self.seen = 0
         """The number of its last packet in the capture."""
         self._event: tuple[int, int] | None = None
@@ -72,12 +74,12 @@ class Stream:
         if payload[0] & 0x10 and len(payload) >= begin + 4:
             begin += 4 + 4 * int.from_bytes(payload[begin + 2 : begin + 4])
         end = len(payload) - (payload[-1] if payload[0] & 0x20 and payload[-1] <= len(payload) - begin else 0)
-        number = sequence
-        if self._last is not None:
-            number = self._last + ((sequence - self._last + 0x8000 & 0xFFFF) - 0x8000)
-            if not self.is_rtp:
-                self._run = self._run + 1 if number - self._last in (0, 1, 2) else 0
-        self._last = number if self._last is None or number > self._last else self._last
+        ahead = (sequence - self._sequence + 0x8000 & 0xFFFF) - 0x8000 if self.packets else 0
+        if not self.is_rtp and self.packets:
+            self._run = self._run + 1 if ahead in (0, 1, 2) else 0
+        number = self._newest + (ahead if ahead >= -LATE else 1)
+        if number > self._newest or not self.packets:
+            self._newest, self._sequence = number, sequence
         self.packets += 1
         self.cut += not whole
         size = end - begin

@@ -73,14 +73,11 @@ def _all(paths: Sequence[str], anchors: dict[str, list[chain.Link]], trusted: st
     for folder in folders:
         for path in sorted(filter(report.is_report, folder.rglob(evidence.REPORT))):
             yield from report.check(path, trusted, files)
-        covered = list(journals)
-        for path in recordings.inside(folder, covered):
+        yield from report.without_head(folder)
+        for path in recordings.inside(folder, list(journals)):
             yield recordings.check(path, trusted)
-        above = any(
-            each.name == evidence.JOURNAL for up in folder.resolve().parents for each in up.glob(evidence.JOURNAL)
-        )
-        if not above:
-            yield from recordings.without_journal(folder, covered)
+        if not any((above / evidence.JOURNAL).exists() for above in folder.resolve().parents):
+            yield from recordings.without_journal(folder, list(journals))
     for journal in journals.values():
         yield from recordings.folder(journal, trusted)
     chains = logs.chains(found)

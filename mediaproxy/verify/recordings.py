@@ -121,17 +121,12 @@ def inside(where: Path, done: Sequence[Path]) -> Iterator[Path]:
 
 
 def without_journal(where: Path, done: Sequence[Path]) -> Iterator[Verdict]:
-    """The folder of recordings of ours in `where` that have no journal over them: somebody has taken it away."""
-    if done:
-        return
+    """Whether there are recordings of ours in a folder that no journal covers: somebody has taken it away."""
     for path in sorted(where.rglob("*.json")):
-        about = _read(path)
+        about = None if any(above in path.parents for above in done) else _read(path)
         if about is not None and about.seq:
-            yield (
-                "missing",
-                where / evidence.JOURNAL,
-                "the journal of these recordings is not here: what is missing cannot be told",
-            )
+            why = "the journal of these recordings is not here: what is missing cannot be told"
+            yield "missing", where / evidence.JOURNAL, why
             return
 
 

@@ -42,6 +42,14 @@ def is_report(path: Path) -> bool:
         return beside
 
 
+def without_head(where: Path) -> Iterator[Verdict]:
+    """The reports in a folder of which there is all but the file that vouches for the others."""
+    for path in sorted(where.rglob(evidence.REPORT_PARTS[0])):
+        head = path.with_name(evidence.REPORT)
+        if not head.exists() and all(path.with_name(name).exists() for name in evidence.REPORT_PARTS):
+            yield "missing", head, "the report itself is missing; the rest of it is here"
+
+
 def check(path: Path, trusted: str, files: bool) -> Iterator[Verdict]:
     """A report; files: also every file that was scanned, where it was."""
     try:

@@ -144,23 +144,18 @@ def test_a_paused_recording_is_silent_both_ways_while_armed(tmp_path: Path) -> N
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("ends", ["keys"])
-def test_a_recording_in_passthrough_holds_none_of_the_keys_that_pass(tmp_path: Path, ends: str) -> None:
+def test_a_recording_in_passthrough_holds_none_of_the_keys_that_pass(tmp_path: Path) -> None:
     """An IVR behind us hears the keys; the recording has silence of the caller until passthrough is over."""
     folder = recordings(tmp_path)
 
     async def scenario() -> None:
-        settings = {"inbound": 'mode = "passthrough"\nguard_on = []' + ("\nguard_keys = 3" if ends == "keys" else "")}
+        settings = {"inbound": 'mode = "passthrough"\nguard_on = []\nguard_keys = 3'}
         async with live.call(tmp_path, settings=settings, recordings=folder) as up:
             up.key("123456")
             await up.silent()
             await asyncio.sleep(0.3)
             assert len(up.leaked()) >= 6  # they were meant to come through
-            if ends == "api":
-                (call,) = (await up.api("GET", "/v1/calls"))[1]["calls"]
-                assert (await up.api("POST", f"/v1/calls/{call['id']}/guard"))[0] == 202
-            else:
-                up.caller.key_events("1234")
+            up.caller.key_events("1234")  # one more than may pass
             await up.modes("guarded")
             up.key("789")
             await up.silent()

@@ -215,7 +215,7 @@ def test_a_journal_made_anew_without_the_key_does_not_fit_the_manifests(
 
 
 def test_a_journal_that_was_taken_away_is_told(
-    archive: Archive, folder: Path, capsys: pytest.CaptureFixture[str]
+    archive: Archive, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     a, b = record(archive, "a"), record(archive, "b")
     (folder / evidence.JOURNAL).rename(folder.parent / "elsewhere")
@@ -224,6 +224,11 @@ def test_a_journal_that_was_taken_away_is_told(
     assert verify.run([str(folder)]) == 1
     assert "the journal of these recordings is not here" in capsys.readouterr().out
     assert verify.run([str(b)]) == 0
+    (tmp_path / "other").mkdir()
+    other = Archive(RecordingConfig(directory=str(tmp_path / "other")))
+    record(other)
+    other.close()
+    assert verify.run([str(tmp_path / "other"), str(folder)]) == 1  # another folder's journal does not serve
 
 
 def test_a_manifest_signed_by_somebody_else_is_named(
@@ -373,6 +378,8 @@ def test_what_a_recorder_that_died_left_is_taken_in(folder: Path, keys: tuple[Pa
     told = about(recording.path)
     assert not told.complete
     assert [alarm.kind for alarm in told.alarms] == ["recorder-died"]
+    assert told.seconds == pytest.approx(wav.read(recording.path)[0].shape[1] / 8000)
+    assert told.began
     samples, _ = wav.read(recording.path)
     assert samples.shape[1] > 4000
     assert verify.run([str(folder)], key=str(keys[1])) == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import subprocess
 from collections.abc import Callable
@@ -261,6 +262,17 @@ def test_a_stream_whose_clock_goes_back_is_heard_to_its_end(tmp_path: Path) -> N
     assert (verdict.keys, verdict.reason) == (5, "")
 
 
+@pytest.mark.parametrize("back", [300, 20_000, 40_000])
+def test_a_sender_that_counts_anew_is_heard_to_its_end(tmp_path: Path, back: int) -> None:
+    """The same stream, whose numbers begin again further back: none of it is taken for copies."""
+    packets = pcaps.rtp(g711.encode(recorded.quiet(64_000), 0))
+    first = 65_500 + len(packets) - back
+    for number, packet in enumerate(pcaps.rtp(g711.encode(keys(5), 0))):
+        packets.append(packet[:2] + struct.pack("!H", first + number & 0xFFFF) + packet[4:])
+    verdict = judge(pcaps.write(tmp_path / "a.pcap", packets))
+    assert (verdict.keys, verdict.reason) == (5, "")
+
+
 def test_many_streams_are_all_heard_and_memory_stays(tmp_path: Path) -> None:
     """300 calls, one after another, each with a key; and noise of other UDP between them."""
     audio = keys(1)
@@ -452,7 +464,10 @@ def test_every_file_made_of_a_good_one_by_chance_is_judged_and_nothing_raises(tm
                 data[at : at + int(rng.integers(3))] = rng.bytes(int(rng.integers(3)))
             path = tmp_path / f"broken.{form}"
             path.write_bytes(data)
-            assert judge(path).state in ("clean", "suspect", "dirty", "unreadable", "passed over")
+            said = judge(path).reason
+            assert not re.search(
+                r"\b(Type|Attribute|Index|Key|Name|Unbound|Assertion|ZeroDivision|Value)\w*Error", said
+            ), said
 
 
 def test_the_sixteen_keys_are_all_found() -> None:
