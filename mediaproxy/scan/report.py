@@ -37,8 +37,8 @@ METHOD: Final = (
 LIMITS: Final = (
     "Only keypad tones and telephone-events are looked for: digits that were spoken are not.",
     "Residues are found where they stand in a pause or beside a steady tone; under speech few are. Measured on what is "
-    "known (benchmarks.scan): 5 ms are found in G.711 and MP3 always, behind Opus at 12 kbit/s two times of three, behind "
-    "GSM one of four; 10 ms always, nearly always, and five times of six. AAC was not measured.",
+    "known (benchmarks.scan): 5 ms are found in G.711 and MP3 always, behind Opus at 12 kbit/s two times of three, "
+    "behind GSM one of four; 10 ms always, nearly always, and five times of six. AAC was not measured.",
     "Keys fainter than -50 dBm0, more than 3 % off their frequency, split between channels, or in a file whose header "
     "tells a wrong rate are not found for sure; nor are keys under a louder sound in their own band.",
     "What could not be read is not clean. It is listed with its reason.",
