@@ -412,8 +412,9 @@ def test_what_is_done_is_written_down_also_what_nobody_ordered_by_the_api(tmp_pa
                 _, alarms = await up.api("GET", "/v1/alarms")
             else:
                 raise AssertionError(alarms)
-            lines = told(up)
-            assert [line for line in lines if line[1] != "capture-list"] == [
+            lines = [line for line in told(up) if line[1] != "capture-list"]
+            lines[11:13] = sorted(lines[11:13])  # the vault's end reaches two processes, whichever writes first
+            assert lines == [
                 ("flattone", "passthrough", "ok", ""),
                 ("root" if os.getuid() == 0 else lines[1][0], "trace", "ok", "every-call"),
                 (lines[1][0], "trace-ended", "ok", "every-call"),

@@ -210,7 +210,10 @@ def test_a_stopped_scan_goes_on_where_it_was(tmp_path: Path) -> None:
         path.rename(root / f"{i:02d}.wav")
     state = tmp_path / "state"
     command = [sys.executable, "-m", "mediaproxy", "scan", root, "--state", state, "--workers", "1"]
-    first = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    first = subprocess.Popen(
+        list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # what a shell starts behind itself ignores it
+    )  # fmt: skip
     deadline = time.monotonic() + 60
     while (state.read_bytes().count(b"\n") if state.exists() else 0) < 5:
         assert time.monotonic() < deadline
