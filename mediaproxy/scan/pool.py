@@ -42,10 +42,12 @@ def run(paths: Iterable[str], options: Options, workers: int) -> Generator[FileV
                 busy[worker.near] = worker
             if not busy:
                 return
-            for near in wait(list(busy), timeout=1.0) or [n for n, worker in busy.items() if worker.late]:
+            ready = wait(list(busy), timeout=1.0)
+            late = [near for near, worker in busy.items() if worker.late and near not in ready]
+            for near in (*ready, *late):
                 assert isinstance(near, Connection)
                 worker = busy.pop(near)
-                if worker.late and not near.poll():
+                if near in late:
                     worker.kill()
                     yield FileVerdict(
                         shown(worker.path), "unreadable", f"took longer than {worker.allowed:.0f} s to read"

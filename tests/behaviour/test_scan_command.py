@@ -282,6 +282,38 @@ if __name__ == "__main__":
     assert sum("ended (SIGSEGV)" in line for line in lines) == 1
 
 
+def test_a_process_that_hangs_is_ended_though_the_others_go_on(tmp_path: Path) -> None:
+    """One of two is stopped with its file; it is given up while the other still has files to read."""
+    for i in range(60):
+        recorded.write(tmp_path, "wav-ulaw", audio("clean", 60, i)).rename(tmp_path / f"{i:02d}.wav")
+    code = f"""
+import multiprocessing, os, signal
+from mediaproxy.scan import pool
+from mediaproxy.scan.look import Options
+if __name__ == "__main__":
+    pool.SLOWEST = 1 << 30
+    run = pool.run({sorted(map(str, tmp_path.glob("*.wav")))}, Options(1), 2)
+    for number, verdict in enumerate(run):
+        print(verdict.state, verdict.reason)
+        if number == 4:
+            pool.LONGEST = 2.0  # both have begun by now
+        elif number == 8:
+            os.kill(multiprocessing.active_children()[0].pid, signal.SIGSTOP)
+        elif "took longer" in verdict.reason:
+            pool.LONGEST = 300.0  # the next one has to begin
+"""
+    script = tmp_path / "hang.py"
+    script.write_text(code)
+    done = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, timeout=100, check=True,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+    )  # fmt: skip
+    lines = done.stdout.splitlines()
+    assert len(lines) == 60
+    (at,) = [number for number, line in enumerate(lines) if "took longer than" in line]
+    assert at < 50
+
+
 def test_any_number_of_workers_finds_the_same(archive: Path) -> None:
     found = []
     for workers in (1, 5):
