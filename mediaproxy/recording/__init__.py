@@ -1,1 +1,1 @@
-"""The recording process: what the agent heard and said, as stereo WAV with a manifest."""
+"""The recording process: what the agent heard and said, in stereo, with a signed manifest each and a journal of all."""

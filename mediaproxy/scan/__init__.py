@@ -1,1 +1,1 @@
-"""The scanner: what was left in a recording, and the manifests beside it."""
+"""The scanner: what of keys is left in recordings, where, and what becomes of them."""
