@@ -75,7 +75,7 @@ cdef class Mover:
     cdef int _capacity
     cdef object _judge
     cdef epoll_event _events[EVENTS]
-    cdef readonly object strangers, unsent
+    cdef readonly object strangers, unsent, shown
 
     def __cinit__(self, int capacity, judge):
         self._capacity = capacity
@@ -88,6 +88,7 @@ cdef class Mover:
         self._judge = judge
         self.strangers = np.zeros(capacity, np.int64)
         self.unsent = np.zeros(capacity, np.int64)
+        self.shown = np.zeros(capacity, np.bool_)
 
     def __dealloc__(self):
         free(self._sockets)
@@ -138,8 +139,10 @@ cdef class Mover:
             six.sin6_family, six.sin6_port = AF_INET6, htons(port)
             s.to_length = sizeof(sockaddr_in6)
 
-    cdef bint _believed(self, Socket *s, int slot, bint control, sockaddr_storage *source, socklen_t length):
-        """Whether a datagram from `source` is the peer's."""
+    cdef int _believed(
+        self, Socket *s, int slot, bint control, sockaddr_storage *source, socklen_t length, uint8_t *data, ssize_t size
+    ):
+        """Whether a datagram from `source` is the peer's; -1: the judge has dealt with it."""
         cdef char text[64]
         cdef uint16_t port
         if s.known_length == length and memcmp(&s.known, source, length) == 0:
@@ -152,10 +155,14 @@ cdef class Mover:
         else:
             inet_ntop(AF_INET6, &(<sockaddr_in6 *>source).sin6_addr, text, 64)
             port = ntohs((<sockaddr_in6 *>source).sin6_port)
-        if self._judge(slot, control, ((<bytes>text).decode(), port)):
+        datagram = (<char *>data)[:size] if self.shown[slot] else b""
+        believed = self._judge(slot, control, ((<bytes>text).decode(), port), datagram)
+        if believed:
             memcpy(&s.known, source, length)
             s.known_length = length
             return True
+        if believed is None:
+            return -1
         memcpy(&s.refused, source, length)
         s.refused_length = length
         return False
@@ -168,6 +175,7 @@ cdef class Mover:
         cdef int64_t[::1] strangers = self.strangers
         cdef int room = slab.shape[0], width = slab.shape[1], count = 0, n, k, index, slot, turn
         cdef bint control
+        cdef int believed
         cdef Socket *s
         cdef sockaddr_storage source
         cdef socklen_t length
@@ -186,8 +194,9 @@ cdef class Mover:
                 size = recvfrom(s.fd, &slab[count, 0], width, MSG_DONTWAIT, <sockaddr *>&source, &length)
                 if size < 0:  # nothing there after all, or an ICMP refusal of what was sent
                     continue
-                if not self._believed(s, slot, control, &source, length):
-                    strangers[slot] += 1
+                believed = self._believed(s, slot, control, &source, length, &slab[count, 0], size)
+                if believed != 1:
+                    strangers[slot] += believed == 0
                     memset(&slab[count, 0], 0, size)
                 else:
                     slots[count], lengths[count], controls[count] = slot, size, control

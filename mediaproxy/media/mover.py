@@ -22,14 +22,17 @@ from mediaproxy.media.wire.rtp import LARGEST
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-Judge = Callable[[int, bool, Address], bool]
-"""(slot, control, source): is this the peer's? Asked once for each new source."""
+Judge = Callable[[int, bool, Address, bytes], bool | None]
+"""(slot, control, source, datagram): is this the peer's? Asked once for each new source; None: it is not
+for the engine, the judge has dealt with it, and wants to be asked again. The datagram is shown only of slots where it
+decides (`Mover.shown`): elsewhere it may hold a key, and is not copied."""
 
 
 class Mover:
     """Sockets of `capacity` slots, two a slot: RTP and, where `control`, RTCP.
 
-    strangers, unsent: int64[capacity], datagrams of other sources, and those the kernel would not take.
+    strangers, unsent: int64[capacity], datagrams of other sources, and those the kernel would not take; shown:
+    bool[capacity], slots whose judge is shown the datagram.
     """
 
     def __init__(self, capacity: int, judge: Judge) -> None:
@@ -46,6 +49,7 @@ class Mover:
         self._out_slab: NDArray[np.uint8] | None = None
         self.strangers = np.zeros(capacity, np.int64)
         self.unsent = np.zeros(capacity, np.int64)
+        self.shown = np.zeros(capacity, np.bool_)
 
     def add(self, slot: int, control: bool, fd: int, family: int) -> None:
         """Watch a bound socket; it stays the caller's to close."""
@@ -98,8 +102,10 @@ class Mover:
                     size, source = sock.recvfrom_into(views[count])
                 except OSError:  # nothing there after all, or an ICMP refusal of what was sent
                     continue
-                if source != self._known.get((slot, control)) and not self._believed(slot, control, source):
-                    self.strangers[slot] += 1
+                known = source == self._known.get((slot, control))
+                believed = known or self._believed(slot, control, source, views[count][:size])
+                if not believed:
+                    self.strangers[slot] += believed is not None
                     views[count][:size] = bytes(size)
                 else:
                     slots.append(slot)
@@ -124,11 +130,12 @@ class Mover:
                     continue
         return found
 
-    def _believed(self, slot: int, control: bool, source: Any) -> bool:
+    def _believed(self, slot: int, control: bool, source: Any, datagram: memoryview) -> bool | None:
         if source == self._refused.get((slot, control)):
             return False
-        believed = self._judge(slot, control, source[:2])
-        (self._known if believed else self._refused)[slot, control] = source
+        believed = self._judge(slot, control, source[:2], bytes(datagram) if self.shown[slot] else b"")
+        if believed is not None:
+            (self._known if believed else self._refused)[slot, control] = source
         return believed
 
     def send(self, rows: Rows) -> None:

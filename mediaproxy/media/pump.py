@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,6 +51,8 @@ class Pump:
         self._mover = make(capacity, self._believe)
         self._legs: dict[int, Leg] = {}
         self._rows = Rows()
+        self.judge: Callable[[int, Address, bytes], bool | None] = lambda slot, source, datagram: None
+        """Of slots that are browsers': whether a datagram is media of theirs, None where it is something else."""
         self.stale = 0
         """Datagrams thrown away after a stall."""
 
@@ -98,8 +102,25 @@ class Pump:
         self._mover.send_to(slot, False, *(leg.rule.destination() or remote))
         self._mover.send_to(slot, True, remote[0], control_port)
 
-    def _believe(self, slot: int, control: bool, source: Address) -> bool:
+    def show(self, slot: int, on: bool) -> None:
+        """Let `judge` say what is the peer's of `slot`, or no longer."""
+        if bool(self._mover.shown[slot]) != on:
+            self._mover.shown[slot] = on
+            self.update(slot, None, 0)
+
+    def move(self, slot: int, to: Address) -> None:
+        """Send media of `slot` there."""
+        self._mover.send_to(slot, False, *to)
+
+    def reply(self, slot: int, data: bytes, to: Address) -> None:
+        """Send a datagram from the port of `slot`; it may be lost."""
+        with contextlib.suppress(OSError):
+            self._legs[slot].sockets[0].sendto(data, to)
+
+    def _believe(self, slot: int, control: bool, source: Address, datagram: bytes) -> bool | None:
         """Whether a source that has not been seen before is the peer's."""
+        if self._mover.shown[slot]:
+            return False if control else self.judge(slot, source, datagram)
         leg = self._legs[slot]
         if control:  # its port says little: RFC 3605 lets it be anywhere
             return leg.rule.is_host(source[0])
@@ -126,6 +147,7 @@ class Pump:
     def close(self, slot: int) -> None:
         """Close the sockets of `slot`."""
         leg = self._legs.pop(slot, None)
+        self._mover.shown[slot] = False
         if leg is not None:
             for control, sock in enumerate(leg.sockets):
                 self._mover.remove(slot, bool(control))

@@ -125,6 +125,11 @@ class Keyring:
             used[mark] = _session(profile, key, kind)
         return used[mark]
 
+    def await_keys(self, slot: int) -> None:
+        """Let nothing in or out of a slot until there are keys: its peer has still to show who it is."""
+        self._legs.pop(slot, None)
+        self._secure[slot] = True
+
     def drop(self, slot: int) -> None:
         """Speak no SRTP on a slot until keys are set again."""
         self._legs.pop(slot, None)
@@ -146,8 +151,6 @@ class Keyring:
 
     def open(self, rows: Rows) -> None:
         """Open what has come; rows that cannot be opened, or have come before, are blanked and left out."""
-        if not self._legs:
-            return
         count = rows.count
         sealed = np.flatnonzero(self._secure[rows.slot[:count]])
         if not sealed.size:
@@ -155,11 +158,12 @@ class Keyring:
         keep = np.ones(count, np.bool_)
         for row in sealed:
             slot = int(rows.slot[row])
-            leg, control = self._legs[slot], bool(rows.control[row])
-            length = self._process(
-                lib.srtp_unprotect_rtcp if control else lib.srtp_unprotect, leg.inward, rows, int(row)
-            )
-            if length < 0:
+            leg, control = self._legs.get(slot), bool(rows.control[row])
+            length = -1
+            if leg is not None:
+                function = lib.srtp_unprotect_rtcp if control else lib.srtp_unprotect
+                length = self._process(function, leg.inward, rows, int(row))
+            if leg is None or length < 0:
                 self.rejected[slot] += 1
                 rows.slab[row, : rows.length[row]] = 0
                 keep[row] = False
@@ -174,13 +178,18 @@ class Keyring:
 
     def seal(self, rows: Rows) -> None:
         """Seal what goes out; a row that cannot be sealed is blanked and not sent."""
-        if not self._legs:
+        secure = np.flatnonzero(self._secure[rows.slot[: rows.count]])
+        if not secure.size:
             return
         keep = np.ones(rows.count, np.bool_)
-        for row in np.flatnonzero(self._secure[rows.slot[: rows.count]]):
+        for row in secure:
             slot = int(rows.slot[row])
-            leg, note = self._legs[slot], self._notes[slot]
+            leg, note = self._legs.get(slot), self._notes[slot]
             control = bool(rows.control[row])
+            if leg is None:
+                rows.slab[row, : rows.length[row]] = 0
+                keep[row] = False
+                continue
             if control:
                 note["rtcp"] += 1
             else:
@@ -198,7 +207,7 @@ class Keyring:
 
     def _process(self, function: Any, session: Any, rows: Rows, row: int) -> int:
         """Run one of libsrtp's functions on a row; returns its new length, -1 where it failed."""
-        at = ffi.cast("char *", rows.slab.ctypes.data + row * rows.slab.strides[0])
+        at = ffi.from_buffer(rows.slab[row])
         self._length[0] = int(rows.length[row])
         status = function(session._srtp[0], at, self._length)
         return int(self._length[0]) if status == lib.srtp_err_status_ok else -1

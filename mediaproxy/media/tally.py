@@ -15,6 +15,7 @@ NAMES: Final = (
     "duplicates",
     "strangers",
     "rejected",
+    "refused",
     "kernel_drops",
     "excess",
     "unknown_payload",

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from select import poll
 from typing import Final
 
+import msgspec
 import numpy as np
 
 from dsp import g711
@@ -24,8 +25,9 @@ from mediaproxy.ipc import tap
 from mediaproxy.ipc.key import Key, KeySender
 from mediaproxy.ipc.process import Process
 from mediaproxy.ipc.tap import Tap
-from mediaproxy.media import egress, modes, prompt, srtp
+from mediaproxy.media import doors, egress, modes, prompt, srtp, transcode
 from mediaproxy.media.budget import Budget
+from mediaproxy.media.doors import Doors
 from mediaproxy.media.engine import Engine
 from mediaproxy.media.load import BOUNDS, Load
 from mediaproxy.media.modes import Mode
@@ -36,6 +38,7 @@ from mediaproxy.media.rows import Rows
 from mediaproxy.media.source import SourceRule
 from mediaproxy.media.srtp import Keyring
 from mediaproxy.media.tally import NAMES
+from mediaproxy.media.transcode import Coding, Transcoder
 
 TICK: Final = 0.005
 IDLE_CHECK: Final = 1.0
@@ -92,6 +95,10 @@ class Worker:
         self._engine = Engine(capacity, _kept(process.memory.get("egress"), egress.octets(capacity)))
         self._keyring = Keyring(capacity, _kept(process.memory.get("srtp"), srtp.octets(capacity)))
         self._pump = Pump(capacity)
+        kept = _kept(process.memory.get("doors"), doors.octets(capacity))
+        self._doors = Doors(capacity, self._keyring, self._pump.reply, self._pump.move, kept)
+        self._pump.judge = self._arrives
+        self._transcoder = Transcoder(capacity)
         self._budget = Budget(capacity)
         first, last = _share(port_range(config.media), process.role, config.media.workers)
         self._ports = PortPool(first, last, config.media.port_rest_seconds)
@@ -153,18 +160,30 @@ class Worker:
         if rows.count >= max(_BEHIND_AT_LEAST, _BEHIND * len(self._by_slot)):
             self._catch_up(now)
             return
+        self._doors.take(rows, now)
+        self._doors.tick(now)
         self._keyring.open(rows)
         self._relearn()
         self._budget.admit(rows, now)
+        self._transcoder.open(rows)
         out = self._work(rows, now)
         if out is None:
             return
         if self._engine.heard:
             self._record(out, now)
-        self._keyring.seal(out)
-        self._pump.send(out)
+        self._send(out)
         out.wipe()  # in passthrough it may hold telephone-events
         self.load.tick(self._clock() - now, late)
+
+    def _arrives(self, slot: int, source: tuple[str, int], datagram: bytes) -> bool | None:
+        return self._doors.arrives(slot, source, datagram, self._clock())
+
+    def _send(self, out: Rows) -> None:
+        """The way out: coded, sealed, by the port it goes by."""
+        self._transcoder.seal(out)
+        self._keyring.seal(out)
+        self._doors.mux(out)
+        self._pump.send(out)
 
     def _relearn(self) -> None:
         """Whoever was learned as the source but cannot speak SRTP is not the peer: the next one is learned."""
@@ -267,7 +286,7 @@ class Worker:
     def _open(self, message: m.OpenCall) -> None:
         known = self._calls.get(message.call)
         if known is not None:  # asked twice, by a signalling that has heard of two restarts at once
-            self._signalling.send(m.Opened(known.id, known.ports))
+            self._signalling.send(m.Opened(known.id, known.ports, self._doors.certificate.fingerprint))
             return
         now = self._clock()
         refusal = self._no_room(message)
@@ -288,6 +307,7 @@ class Worker:
             reason = "no-descriptors" if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS) else "no-address"
         if len(ports) < 2:
             for slot, port in zip(slots, ports, strict=False):
+                self._doors.close(slot)
                 self._pump.close(slot)
                 self._ports.give_back(port, now)
             self._free += slots
@@ -309,7 +329,7 @@ class Worker:
         call.route = message.route
         if call.record:
             self._tap.start(call.id, call.number, now, call.route, self._mode(call))
-        self._signalling.send(m.Opened(call.id, call.ports))
+        self._signalling.send(m.Opened(call.id, call.ports, self._doors.certificate.fingerprint))
 
     def _no_room(self, message: m.OpenCall) -> str:
         """Why a call cannot be taken; empty where it can. One that was here before a restart always can."""
@@ -337,15 +357,29 @@ class Worker:
                 if not opened:  # somebody else's, or nothing can be opened: tried again after the rest
                     self._ports.give_back(port, now)
             if opened:
+                if leg.ice[0]:
+                    self._doors.open(slot, port, leg.ice, again=bool(leg.port))
+                    self._pump.show(slot, True)
                 return port
         return None
 
     def _update(self, call: Call, message: m.UpdateCall) -> None:
-        for slot, port, leg in zip(call.slots, call.ports, message.legs, strict=True):
-            self._keyring.set(slot, port, leg.suite, leg.own_key, leg.peer_key)
-            self._pump.update(slot, (leg.host, leg.port) if leg.host else None, leg.control_port)
-            self._engine.update(slot, leg.receive, leg.send, leg.ptime)
-            self._engine.prompts.ride_only(slot, bool(leg.suite))
+        first, second = message.legs
+        for slot, port, leg, other in zip(call.slots, call.ports, (first, second), (second, first), strict=True):
+            if leg.browser is not None:
+                self._pump.show(slot, True)
+                self._doors.update(slot, port, doors.Peer(*msgspec.structs.astuple(leg.browser)), self._clock())
+            else:
+                self._doors.close(slot)
+                self._pump.show(slot, False)
+                self._keyring.set(slot, port, leg.suite, leg.own_key, leg.peer_key)
+                self._pump.update(slot, (leg.host, leg.port) if leg.host else None, leg.control_port)
+            self._transcoder.set(slot, _coding(leg, other))
+            if leg.coding is None:
+                self._engine.update(slot, leg.receive, leg.send, leg.ptime)
+            else:
+                self._engine.update(slot, transcode.RECEIVE, transcode.SEND, leg.ptime)
+            self._engine.prompts.ride_only(slot, bool(leg.suite) or leg.browser is not None)
 
     def _set_mode(self, call: Call, message: m.SetMode) -> None:
         self._engine.hear_out(self._clock())  # what was keyed until now belongs to the capture until now
@@ -411,10 +445,10 @@ class Worker:
         now = self._clock()
         del self._calls[call.id]
         for slot, port in zip(call.slots, call.ports, strict=True):
-            goodbye = self._engine.goodbye(slot)
-            self._keyring.seal(goodbye)
-            self._pump.send(goodbye)
+            self._send(self._engine.goodbye(slot))
+            self._doors.close(slot)
             self._keyring.close(slot)
+            self._transcoder.close(slot)
             self._count_closed(call, slot)
             del self._by_slot[slot]
             self._pump.close(slot)
@@ -433,7 +467,8 @@ class Worker:
             too_old = 0 < self._longest < now - call.began
             if call.orphan and (quiet > ORPHAN_SECONDS or too_old):
                 self._close(call)
-            elif not call.orphan and not call.over and (too_old or 0 < self._timeout < quiet):
+            gone = any(self._doors.gone(slot, now) for slot in call.slots) or 0 < self._timeout < quiet
+            if not call.orphan and not call.over and (too_old or gone):
                 reason = "max-duration" if too_old else "rtp-timeout"
                 call.over = self._signalling.send(m.CallOver(call.id, reason))
 
@@ -466,7 +501,9 @@ class Worker:
         counts = {name: int(value) for name, value in self._engine.counts(slot).items()}
         return counts | {
             "strangers": int(self._pump.strangers[slot]),
+            "malformed": counts["malformed"] + int(self._transcoder.failed[slot]),
             "rejected": int(self._rejected[slot]),
+            "refused": int(self._doors.refused[slot]),
             "kernel_drops": self._pump.kernel_drops(slot),
             "excess": int(self._budget.excess[slot]),
         }
@@ -478,7 +515,7 @@ class Worker:
             self._closed[name] += value
         self._counts["unsent"] += int(self._pump.unsent[slot])
         self._pump.forget_counts(slot)
-        self._rejected[slot] = 0
+        self._rejected[slot] = self._doors.refused[slot] = self._transcoder.failed[slot] = 0
         self._budget.reset(slot)
         log.get().info("leg", call=call.id, side="trunk" if slot == call.trunk else "agent", **counts)
 
@@ -501,6 +538,15 @@ def _kept(fd: int | None, size: int) -> memoryview | None:
     if os.fstat(fd).st_size != size:
         os.ftruncate(fd, size)
     return memoryview(mmap.mmap(fd, size))
+
+
+def _coding(leg: m.LegMedia, other: m.LegMedia) -> Coding | None:
+    """How a leg is coded; None where it speaks G.711."""
+    said = leg.coding
+    if said is None:
+        return None
+    law = g711.PCMA if "PCMU/8000" not in other.send and "PCMA/8000" in other.send else g711.PCMU
+    return Coding(said.encoding, said.audio, said.events, law, tuple(sorted(said.parameters.items())))
 
 
 def _share(ports: tuple[int, int], role: str, workers: int) -> tuple[int, int]:

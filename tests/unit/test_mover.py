@@ -48,7 +48,7 @@ class Site:
             peer.settimeout(1)
         self.rows = Rows()
 
-    def judge(self, slot: int, control: bool, source: Address) -> bool:
+    def judge(self, slot: int, control: bool, source: Address, datagram: bytes) -> bool:
         self.asked.append((slot, control, source))
         return source[1] not in self.refused
 
