@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 Endpoint = tuple[str, int]
-UDP, TCP, TLS = "UDP", "TCP", "TLS"
-PORTS = {UDP: 5060, TCP: 5060, TLS: 5061}
+UDP, TCP, TLS, WSS = "UDP", "TCP", "TLS", "WSS"
+PORTS = {UDP: 5060, TCP: 5060, TLS: 5061, WSS: 443}
 """The port where none is said (RFC 3261 section 19.1.2)."""
 
 
@@ -14,7 +14,7 @@ class Hop(NamedTuple):
     """An address and how to speak to it.
 
     connection: the stream it came by, 0 where there is none yet; name: what its certificate has to say (TLS, RFC 5922
-    section 4), nothing for the address.
+    section 4), nothing for the address; of a browser the name of its flow, which outlasts connections (WSS).
     """
 
     host: str

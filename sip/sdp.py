@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 
-from sip import limits, sdes
+from sip import limits, sdes, webrtc
 from sip.errors import PeerError
 from sip.headers.params import number
 from sip.sdes import Crypto
@@ -16,6 +16,8 @@ LAST_PORT = 65534
 LONGEST_PTIME = 200
 _EVENTS = re.compile(r"[0-9,-]{1,64}")
 """The only format parameters that are used: which events there are (RFC 4733 section 2.4.1)."""
+_PARAMETERS = re.compile(r"[A-Za-z0-9-]{1,32}=[A-Za-z0-9-]{1,16}(?:; ?[A-Za-z0-9-]{1,32}=[A-Za-z0-9-]{1,16}){0,15};?")
+"""Those of Opus (RFC 7587 section 6.1): names and plain values."""
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\x85\u2028\u2029]")
 DIRECTIONS = ("sendrecv", "sendonly", "recvonly", "inactive")
 
@@ -36,15 +38,19 @@ class Media:
     rtpmap: dict[str, str] = field(default_factory=dict)
     fmtp: dict[str, str] = field(default_factory=dict)
     crypto: list[Crypto] = field(default_factory=list, repr=False)
+    said: webrtc.Said = field(default_factory=webrtc.Said)
+    own: webrtc.Transport | None = None
+    """This box's half, where it is what the description is written for."""
 
 
 @dataclass(slots=True)
 class Sdp:
-    """A description: session-level connection and direction, and the media sections in order."""
+    """A description: session-level connection, direction and transport, and the media sections in order."""
 
     media: list[Media]
     address: str = ""
     direction: str = ""
+    said: webrtc.Said = field(default_factory=webrtc.Said)
 
     def address_of(self, media: Media) -> str:
         """The connection address of `media` (its own or the session's)."""
@@ -122,12 +128,13 @@ def _attribute(sdp: Sdp, media: Media | None, value: str) -> None:
             sdp.direction = name
         else:
             media.direction = name
+    (sdp if media is None else media).said.take(name, rest)
     if media is None:
         return
     first, _, detail = rest.partition(" ")
     if name == "rtpmap":
         media.rtpmap[first] = detail.strip()
-    elif name == "fmtp" and _EVENTS.fullmatch(detail.strip()):
+    elif name == "fmtp" and (_EVENTS.fullmatch(detail.strip()) or _PARAMETERS.fullmatch(detail.strip())):
         media.fmtp[first] = detail.strip()
     elif name == "crypto":
         media.crypto += [crypto for crypto in (sdes.parse(rest),) if crypto is not None][: limits.CRYPTOS]
@@ -149,6 +156,9 @@ def write(sdp: Sdp, session: str, version: int) -> bytes:
         f"c=IN {family} {sdp.address}",
         "t=0 0",
     ]
+    own = next((media.own for media in sdp.media if media.own is not None), None)
+    if own is not None:
+        lines += webrtc.session_lines(own.mid)
     for media in sdp.media:
         lines.append(f"m={media.kind} {media.port} {media.protocol} {' '.join(media.formats) or '0'}")
         if not media.port:
@@ -158,6 +168,7 @@ def write(sdp: Sdp, session: str, version: int) -> bytes:
                 lines.append(f"a=rtpmap:{text} {media.rtpmap[text]}")
             if text in media.fmtp:
                 lines.append(f"a=fmtp:{text} {media.fmtp[text]}")
+        lines += webrtc.media_lines(media.own, sdp.address, media.port) if media.own is not None else []
         lines += [f"a=crypto:{crypto}" for crypto in media.crypto]
         lines += [f"a=ptime:{media.ptime}"] if media.ptime else []
         lines += [f"a=maxptime:{media.maxptime}"] if media.maxptime else []

@@ -18,11 +18,14 @@ from sip.b2bua.refresh import GONE, Refresh, timed_by
 from sip.b2bua.relay import SDP
 from sip.errors import PeerError
 from sip.headers.params import number
+from sip.hop import Hop
 from sip.message import Request, Response
 from sip.transaction import PROCEEDING, ResponseReceived, ServerTransaction
 
 ATTEMPTS: Final = 3
 """How often one INVITE is sent anew for a better answer."""
+_TAKEN: Final = 'SIP;cause=200;text="Call completed elsewhere"'
+"""Why others stop ringing (RFC 3326 section 3.1)."""
 _ELSEWHERE = frozenset({408, 500, 502, 503, 504})
 """Local or remote failures after which the next hop is tried (RFC 3263 section 4.3)."""
 
@@ -52,7 +55,7 @@ class Answers:
 
     def _take(self, ex: Exchange, event: ResponseReceived, now: float) -> None:
         call, response = ex.call, event.response
-        if event.transaction is not ex.client:
+        if event.transaction not in ex.clients or self._one_of_several(ex, event, now):
             return
         self.core.alarms.cancel((call.id, HOP))
         if response.status == 100:
@@ -62,15 +65,43 @@ class Answers:
             return
         if call.ended or ex.server.state != PROCEEDING:
             if response.status >= 200:
-                self._too_late(ex, response, now)
+                self._too_late(ex, response, event.transaction.to, now)
             return
         fork = self._fork(ex, response, now)
         if fork is None:
             return
+        if call.state != "answered" and call.legs[1 - ex.source].peer.registered:
+            fork.dialogs[1 - ex.source].peer = event.transaction.to
         if response.status < 200:
             self._provisional(ex, fork, response, now)
-        else:
-            self._accepted(ex, fork, response, now)
+            return
+        for client in ex.clients:
+            if client is not event.transaction:
+                client.reasons = [_TAKEN]
+                self.core.layer.cancel(client, now)
+        ex.beside = [client for client in ex.clients if client is not event.transaction]
+        ex.client = event.transaction
+        self._accepted(ex, fork, response, now)
+
+    def _one_of_several(self, ex: Exchange, event: ResponseReceived, now: float) -> bool:
+        """Take note of a refusal of one browser while others ring: the last one decides, or a decline for all (RFC 3261
+        section 16.7). Returns whether that was all there is to it."""
+        status = event.response.status
+        if status < 300 or (not ex.beside and ex.best is None):
+            return False
+        others = [client for client in ex.clients if client is not event.transaction]
+        if ex.accepted is not None:
+            ex.beside = [client for client in others if client is not ex.client]
+            return event.transaction is not ex.client
+        if ex.best is None or status in (486, 603):
+            ex.best = event.response
+        if others and status < 600:
+            ex.client, *ex.beside = others
+            return True
+        for client in others:
+            self.core.layer.cancel(client, now)
+        event.response = ex.best
+        return False
 
     def _fork(self, ex: Exchange, response: Response, now: float) -> Fork | None:
         """The early dialog that the answer's tag stands for; a new one for a new tag."""
@@ -226,7 +257,7 @@ class Answers:
             self.core.bye(leg, dialog, now)
             self.core.close(call, "unusable-answer", error.status)
 
-    def _too_late(self, ex: Exchange, response: Response, now: float) -> None:
+    def _too_late(self, ex: Exchange, response: Response, peer: Hop, now: float) -> None:
         """A 2xx again; or one that crossed the CANCEL, or came after another: it is taken and hung up (RFC 3261 section
         13.2.2.4 and 15)."""
         call, index = ex.call, 1 - ex.source
@@ -239,19 +270,19 @@ class Answers:
                 ex.ack = self.core.send_ack(leg, ours.dialogs[index], ex.client.request)
                 self.refresh.offer(call, index, now)
             return
-        self.thank_and_hang_up(ex, response, response.to.tag not in ex.thanked, now)
+        self.thank_and_hang_up(ex, response, response.to.tag not in ex.thanked, peer, now)
         ex.thanked.add(response.to.tag)
 
     def too_late_elsewhere(self, ex: Exchange, event: ResponseReceived, now: float) -> None:
         """An answer from a hop that had been given up."""
         if 200 <= event.response.status < 300:
-            self.thank_and_hang_up(ex, event.response, True, now)
+            self.thank_and_hang_up(ex, event.response, True, event.transaction.to, now)
 
-    def thank_and_hang_up(self, ex: Exchange, response: Response, bye: bool, now: float) -> None:
+    def thank_and_hang_up(self, ex: Exchange, response: Response, bye: bool, peer: Hop, now: float) -> None:
         """Acknowledge a 2xx that nobody needs, and hang up."""
         index = 1 - ex.source
         leg, dialog = ex.call.legs[index], (ex.invite_dialog or ex.fork.dialogs[index]).early()
-        dialog.remote = response.to
+        dialog.remote, dialog.peer = response.to, peer
         try:
             dialog.learn(response)
         except PeerError:

@@ -12,7 +12,6 @@ from sip.dialog import Dialog
 from sip.digest import Challenge
 from sip.hop import Hop
 from sip.message import Request, Response
-from sip.offer_answer import AUDIO
 from sip.session_timer import SessionTimer
 from sip.transaction import ClientTransaction, ServerTransaction
 
@@ -28,6 +27,8 @@ class Leg:
     timer: SessionTimer | None = None
     least: int = 0
     """The largest Min-SE that the peer has asked for."""
+    places: list[tuple[Hop, str]] = field(default_factory=list)
+    """Of what is registered: where its INVITE is still to be sent, to all at once."""
 
 
 @dataclass(slots=True)
@@ -61,6 +62,10 @@ class Exchange:
     server: ServerTransaction
     fork: Fork
     client: ClientTransaction | None = None
+    beside: list[ClientTransaction] = field(default_factory=list)
+    """The same INVITE to further browsers, which ring with the first."""
+    best: Response | None = None
+    """The refusal that says most, of those that have come."""
     accepted: Fork | None = None
     """The dialog whose 2xx has passed, until its ACK has."""
     ack: bytes = b""
@@ -88,6 +93,11 @@ class Exchange:
     challenge: Challenge | None = None
     here: bool = False
     """Answered by this box, without the other leg."""
+
+    @property
+    def clients(self) -> list[ClientTransaction]:
+        """Every INVITE that has gone out for it."""
+        return [*([self.client] if self.client is not None else []), *self.beside]
 
 
 @dataclass(slots=True)
@@ -171,7 +181,7 @@ class Call:
         """What there is to tell of the call."""
         first, second = (leg.peer.name for leg in self.legs)
         one, other = (end.layout.secure for end in self.fork.media.ends)
-        codec = next((name for name in self.fork.media.common.values() if name in AUDIO), "")
+        codec = "+".join(dict.fromkeys(end.codec for end in self.fork.media.ends if end.codec))
         inbound = self.agent_leg == 1
         return Summary(
             self.route.name, inbound, (first, second), self.call_ids, self.caller, self.called, codec, (one, other)

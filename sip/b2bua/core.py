@@ -18,7 +18,7 @@ from sip.digest import Challenge
 from sip.errors import PeerError
 from sip.headers.address import Address
 from sip.headers.params import number
-from sip.hop import PORTS, TLS, UDP, Hop, join
+from sip.hop import PORTS, TLS, UDP, WSS, Hop, join
 from sip.message import Message, Request, Response, canonical
 from sip.multipart import Part
 from sip.sdes import Crypto
@@ -60,6 +60,8 @@ class Core:
     by_call_id: dict[str, Call] = field(default_factory=dict)
     alarms: Alarms[Alarm] = field(default_factory=Alarms)
     events: list[Event] = field(default_factory=list)
+    locate: Callable[[Peer, str], list[tuple[Hop, str]]] = field(default=lambda peer, number: [])
+    """Where the browsers are that have registered for a number: hop and Contact of each, the newest first."""
     down: set[Hop] = field(default_factory=set)
     """Hops that do not answer."""
     stopping: bool = False
@@ -85,10 +87,11 @@ class Core:
     def end(self, peer: Peer) -> End:
         """The media half of a new leg to `peer`."""
         keys: tuple[Crypto, ...] = ()
-        if peer.srtp != offer_answer.OFF and self.site.random is not None:
+        if peer.srtp in (offer_answer.OPTIONAL, offer_answer.REQUIRED) and self.site.random is not None:
             keys = offer_answer.fresh_keys(self.site.random())
         session = str(int(self.ids()[:12], 16))
-        return End("", peer.srtp, session, keys, peer.alone)
+        ice = (self.ids()[:8], self.ids()) if peer.srtp == offer_answer.DTLS else ("", "")
+        return End("", peer.srtp, session, keys, peer.alone, peer.codecs, ice)
 
     def hops(self, peer: Peer) -> list[Hop]:
         """Where to send to a peer, those that answer first."""
@@ -106,7 +109,8 @@ class Core:
     def contact(self, leg: Leg, hop: Hop) -> str:
         """This box's Contact on a leg."""
         host, port = self.site.at(leg.peer.side, hop.transport)
-        transport = "" if hop.transport == UDP else f";transport={hop.transport.lower()}"
+        word = "ws" if hop.transport == WSS else hop.transport.lower()  # RFC 7118 section 5.2
+        transport = "" if hop.transport == UDP else f";transport={word}"
         return f"<sip:{join(host, port)}{transport}>"
 
     # Sending
@@ -191,7 +195,8 @@ class Core:
         """Hand on to leg `index` the headers that pass."""
         peer = call.legs[index].peer
         host = self.site.at(peer.side, UDP)[0]
-        carry(source, target, peer, host, self.site.correlation, call.armed and peer.side == AGENT)
+        browser = call.legs[1 - index].peer.registered
+        carry(source, target, peer, host, self.site.correlation, call.armed and peer.side == AGENT, browser)
 
     def words(self, call: Call, index: int, response: Response) -> str:
         """The reason phrase for leg `index`: the peer's; towards the agent, while keys are captured, this box's own."""

@@ -32,8 +32,8 @@ class Ends:
             ex.waiting.clear()
             self.core.layer.provisional_acknowledged(ex.server)
             self.core.refuse(ex.server, status, now, call.fork.dialogs[ex.source].local.tag)
-            if ex.client is not None:
-                self.core.layer.cancel(ex.client, now)
+            for client in ex.clients:
+                self.core.layer.cancel(client, now)
         elif ex is not None:
             self.core.layer.acknowledged(ex.server)
             self.acknowledge(ex, b"")

@@ -9,10 +9,34 @@ from sip.hop import Endpoint
 
 @dataclass(frozen=True, slots=True)
 class MediaWanted:
-    """A call needs a port pair on each side; answer with `media_opened` or `media_failed`."""
+    """A call needs a port pair on each side; answer with `media_opened` or `media_failed`. ice: of each leg that is a
+    browser's, this box's ufrag and password."""
 
     call: str
     sides: tuple[str, str]
+    ice: tuple[tuple[str, str], tuple[str, str]] = field(default=(("", ""), ("", "")), repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Coding:
+    """A leg whose audio is not G.711. audio, events: the payload types in which it comes in and goes out (-1: none);
+    parameters: what the peer asks of who codes for it."""
+
+    encoding: str
+    audio: tuple[int, int]
+    events: tuple[int, int] = (-1, -1)
+    parameters: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Secured:
+    """A browser's transport. ice: this box's ufrag and password; ufrag and fingerprint (hash, value): the peer's, empty
+    until it has told them; active: this box begins the handshake."""
+
+    ice: tuple[str, str] = field(repr=False)
+    ufrag: str = ""
+    fingerprint: tuple[str, str] = ("", "")
+    active: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +51,8 @@ class LegMedia:
     control_port: int = 0
     """Where RTCP goes."""
     keys: tuple[str, bytes, bytes] | None = field(default=None, repr=False)
+    coding: Coding | None = None
+    secured: Secured | None = None
 
 
 @dataclass(frozen=True, slots=True)

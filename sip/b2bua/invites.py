@@ -20,6 +20,7 @@ from sip.dialog import Dialog
 from sip.errors import PeerError
 from sip.headers.address import Address
 from sip.message import Request
+from sip.registrar import owner
 from sip.transaction import Cancelled, ServerTransaction
 from sip.uri import Uri
 
@@ -51,9 +52,14 @@ class Invites:
         target = core.peer(route.target) if route is not None else None
         if route is None or target is None:
             raise PeerError("no route fits this call", 404)
-        hops = core.hops(target)
+        if peer.registered and owner(transaction.source.name)[1] != _number(request.from_):
+            raise PeerError("a browser calls as the extension that it has registered", 403)
+        places = core.locate(target, uri.number) if target.registered else []
+        hops = core.hops(target) or [hop for hop, _ in places[:1]]
         if not hops:
-            raise PeerError("the next hop's name is not known", 503)
+            raise PeerError(
+                "nobody is registered there, or the next hop's name is not known", 480 if target.registered else 503
+            )
         session_timer.as_server(request, peer.session_seconds, peer.least_session_seconds, now)
         near = Dialog.as_server(request, core.ids(), transaction.source)
         far = core.outward(target, hops[0], uri, request)
@@ -63,25 +69,27 @@ class Invites:
         caller, called = clean(_number(request.from_)), clean(uri.number)
         extension = called if target.side == AGENT else caller
         correlation = clean(request.get(core.site.correlation) or "")[:128] if peer.side == AGENT else ""
-        legs = [Leg(peer, [], request.tokens("Allow")), Leg(target, hops)]
+        legs = [Leg(peer, [], request.tokens("Allow")), Leg(target, [] if places else hops, places=places)]
         call = Call(core.ids(), route, legs, fork, route.mode, caller, extension, correlation, now)
         call.called = called
-        call.identity = [(name, value) for name in _IDENTITY for value in request.lines(name)]
+        if not peer.registered:  # what a browser says of itself is not passed on, in a transfer neither
+            call.identity = [(name, value) for name in _IDENTITY for value in request.lines(name)]
         call.exchange = transaction.owner = _exchange(call, 0, transaction, fork, body is not None)
         core.calls[call.id] = call
         core.enter(call, fork)
         core.alarms.set((call.id, OPENING), now + limits.MEDIA_SECONDS)
         core.layer.respond(transaction, request.response(100), now)
-        core.events.append(MediaWanted(call.id, (peer.side, target.side)))
+        ice = fork.media.ends[0].ice, fork.media.ends[1].ice
+        core.events.append(MediaWanted(call.id, (peer.side, target.side), ice))
 
-    def opened(self, call: Call, places: tuple[tuple[str, int], tuple[str, int]], now: float) -> None:
+    def opened(self, call: Call, places: tuple[tuple[str, int], tuple[str, int]], fingerprint: str, now: float) -> None:
         """The worker has opened a port a leg: the INVITE goes on."""
         ex = call.exchange
         if ex is None or call.state != "opening":
             return
         self.core.alarms.cancel((call.id, OPENING))
         for end, (host, port) in zip(call.fork.media.ends, places, strict=True):
-            end.host, end.port = host, port
+            end.host, end.port, end.fingerprint = host, port, fingerprint
         call.state = "inviting"
         self.core.look_for_guard(call, 0, ex.server.request)
         self.try_next(ex, now)
@@ -90,6 +98,9 @@ class Invites:
         """Send a first INVITE to the next hop that is left. Raises PeerError (503) where there is none."""
         call, core = ex.call, self.core
         leg, dialog = call.legs[1], call.fork.dialogs[1]
+        if leg.places:
+            self._ring(ex, now)
+            return
         if not leg.hops:
             raise PeerError("no next hop is left", 503)
         hop = leg.hops.pop(0)
@@ -97,6 +108,18 @@ class Invites:
         self.forward(ex, now)
         if leg.hops:
             core.alarms.set((call.id, HOP), now + leg.peer.failover_seconds)
+
+    def _ring(self, ex: Exchange, now: float) -> None:
+        """Send a first INVITE to every browser of the number: the first that answers has the call."""
+        leg, dialog = ex.call.legs[1], ex.call.fork.dialogs[1]
+        (dialog.peer, dialog.target), *others = leg.places
+        leg.places = []
+        self.forward(ex, now)
+        assert ex.client is not None
+        sent = ex.client.request
+        for hop, target in others:
+            request = Request(sent.headers[1:], bytearray(sent.body), "INVITE", target)  # without the first one's Via
+            ex.beside.append(self.core.layer.send(request, leg.peer.side, hop, now, partial(self.answers.take, ex)))
 
     def forward(self, ex: Exchange, now: float) -> None:
         """Send the INVITE on the other leg."""
@@ -198,8 +221,8 @@ class Invites:
         if not isinstance(ex, Exchange):
             self.core.refuse(event.transaction, 487, now)
             return
-        if ex.client is not None:
-            ex.client.reasons = reasons
+        for client in ex.clients:
+            client.reasons = reasons
         call = ex.call
         if call.state != "answered":
             self.ends.end(call, "cancelled", now, status=487, cause=event.request)

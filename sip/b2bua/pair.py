@@ -26,6 +26,7 @@ from sip.b2bua.transfer import DEPARTED, TRANSFER, Transfers
 from sip.errors import PeerError
 from sip.hop import Hop
 from sip.message import Request, parse
+from sip.registrar import owner
 from sip.transaction import (
     AckMissing,
     Cancelled,
@@ -275,7 +276,10 @@ class B2bua:
     def _in_dialog(
         self, call: Call, index: int, fork: Fork, request: Request, transaction: ServerTransaction, now: float
     ) -> None:
-        dialog = fork.dialogs[index]
+        dialog, peer = fork.dialogs[index], call.legs[index].peer
+        if peer.registered and owner(transaction.source.name) != owner(dialog.peer.name):
+            self.core.refuse(transaction, 481, now)  # another browser's
+            return
         if not dialog.admit(request):
             self.core.refuse(transaction, 500, now)
             return
@@ -291,12 +295,15 @@ class B2bua:
 
     # What the host says
 
-    def media_opened(self, call_id: str, places: tuple[tuple[str, int], tuple[str, int]], now: float) -> None:
-        """The worker has opened a port a leg, in the order of `MediaWanted.sides`: (address, port) as peers see it."""
+    def media_opened(
+        self, call_id: str, places: tuple[tuple[str, int], tuple[str, int]], now: float, fingerprint: str = ""
+    ) -> None:
+        """The worker has opened a port a leg, in the order of `MediaWanted.sides`: (address, port) as peers see it;
+        fingerprint: SHA-256 of the certificate that it shows to browsers."""
         call = self.core.calls.get(call_id)
         if call is not None:
             try:
-                self._invites.opened(call, places, now)
+                self._invites.opened(call, places, fingerprint, now)
             except PeerError as error:
                 self.ends.end(call, "refused", now, status=error.status)
 
@@ -309,6 +316,13 @@ class B2bua:
         call = self.core.calls.get(call_id)
         if call is not None:
             self.ends.end(call, reason, now, status=status)
+
+    def gone(self, flow: str, reason: str, now: float) -> None:
+        """End the calls of a browser that has said that it goes away."""
+        for call in list(self.core.calls.values()):
+            for index, dialog in enumerate(call.fork.dialogs):
+                if dialog.peer.name == flow and (call.state == "answered" or index == 0):
+                    self.ends.end(call, reason, now, spare=index)
 
 
 def _from_stream(known: Hop, source: Hop) -> Hop:

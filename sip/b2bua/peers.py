@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
 from sip.digest import Credentials
-from sip.hop import TLS, UDP, Hop
+from sip.hop import TLS, UDP, WSS, Hop
 from sip.message import Request
-from sip.offer_answer import OFF
+from sip.offer_answer import OFF, PLAIN
 
 TRUNK, AGENT = "trunk", "agent"
 EXECUTE, PASS, REFUSE = "execute", "pass", "refuse"
@@ -44,6 +44,8 @@ class Peer:
     certificates: frozenset[str] = frozenset()
     credentials: Credentials | None = None
     srtp: str = OFF
+    codecs: tuple[str, ...] = PLAIN
+    """What it may speak, best first."""
     refer: str = EXECUTE
     options_seconds: float = 0.0
     failover_seconds: float = 4.0
@@ -53,6 +55,9 @@ class Peer:
     hide_topology: bool = False
     alone: bool = False
     """Refuse descriptions with any media section beside the audio, instead of taking the others out."""
+    registered: bool = False
+    """It is the browsers that have registered as phones of `tenant`'s agents."""
+    tenant: str = ""
     rules: tuple[HeaderRule, ...] = ()
     _hosts: tuple[list[Hop], frozenset[str]] = field(default=([], frozenset()), repr=False)
 
@@ -71,7 +76,10 @@ class Peer:
         return any(address in network for network in self.sources)
 
     def is_at(self, source: Hop) -> bool:
-        """Whether what came from `source` is this peer's. Its certificate's names, by commas, are `source.name`."""
+        """Whether what came from `source` is this peer's. Its certificate's names, by commas, are `source.name`; a
+        browser that has registered has its flow's there."""
+        if self.registered or source.transport == WSS:
+            return self.registered and source.transport == WSS and source.name.startswith(f"{self.tenant}/")
         if self.transport == TLS and source.transport != TLS:
             return False
         if self.certificates and not (self.certificates & set(source.name.split(","))):

@@ -43,18 +43,30 @@ _OWN = frozenset(
 _NAMING = frozenset(
     {"p-asserted-identity", "p-preferred-identity", "remote-party-id", "diversion", "history-info", "referred-by"}
 )
+_NOT_OF_A_BROWSER = _NAMING | {"authorization", "proxy-authorization", "identity"}
 _AT_ADDRESS = re.compile(r"@(?:\d{1,3}(?:\.\d{1,3}){3}|\[[0-9A-Fa-f:.]+\])(?::\d+)?")
 _OF_THE_BODY = ("Content-Disposition", "Content-Encoding", "MIME-Version")
 
 
-def carry(source: Message, target: Message, peer: Peer, host: str, without: str = "", armed: bool = False) -> None:
+def carry(
+    source: Message,
+    target: Message,
+    peer: Peer,
+    host: str,
+    without: str = "",
+    armed: bool = False,
+    browser: bool = False,
+) -> None:
     """Append to `target`, which goes to `peer`, every header of `source` that passes, in order.
 
     host: this box's address towards the peer, for what names others; without: one more header that does not pass;
-    armed: to the agent side while keys are captured.
+    armed: to the agent side while keys are captured; browser: from one, whose token is for this box, and whose word on
+    who calls nobody has to take.
     """
     held = without.lower()
     headers = [(name, value) for name, value in source.headers if (key := canonical(name)) not in _OWN and key != held]
+    if browser:
+        headers = [(name, value) for name, value in headers if canonical(name) not in _NOT_OF_A_BROWSER]
     if armed:
         headers = [(name, value) for name, value in headers if canonical(name) in _WHILE_ARMED]
     if peer.hide_topology:

@@ -18,10 +18,13 @@ from sip.b2bua.refresh import GONE, Refresh, timed_by
 from sip.b2bua.relay import ALLOW, SDP
 from sip.errors import PeerError
 from sip.message import Request, Response
+from sip.offer_answer import DTLS
 from sip.transaction import ResponseReceived, ServerTransaction
 
 _OF_THE_METHOD = {"NOTIFY": ("Subscription-State",), "REFER": ("Refer-To", "Refer-Sub"), "SUBSCRIBE": ("Expires",)}
 """Headers that a request cannot do without and `carry` leaves out, or that end there."""
+TRICKLE = "application/trickle-ice-sdpfrag"
+"""Candidates that come later (RFC 8840)."""
 _OF_THE_SESSION = frozenset({"INFO", "UPDATE"})
 """Requests whose 408 or 481 ends the call (RFC 5057 section 5.1): others may speak of a subscription only."""
 
@@ -53,6 +56,8 @@ class Requests:
             self._prack(call, index, fork, request, transaction, now)
         elif request.method == "UPDATE":
             self._update(call, index, fork, request, transaction, now)
+        elif request.method == "INFO" and request.content_type == TRICKLE and call.legs[index].peer.srtp == DTLS:
+            self.core.layer.respond(transaction, request.response(200), now)  # nothing is sent there until it asks
         elif not self.keys(call, index, request, transaction, now):
             self._pass_on(call, index, fork, request, transaction, now)
 

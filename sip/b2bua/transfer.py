@@ -165,7 +165,7 @@ class Transfers:
         """Both halves of the call's media with a fresh one for leg `index`: same port, nothing said yet."""
         old = call.fork.media.ends[index]
         fresh = self.core.end(peer)
-        fresh.host, fresh.port = old.host, old.port
+        fresh.host, fresh.port, fresh.fingerprint = old.host, old.port, old.fingerprint
         ends = list(call.fork.media.ends)
         ends[index] = fresh
         return ends
@@ -339,6 +339,8 @@ class Transfers:
     def replace(self, request: Request, transaction: ServerTransaction, peer: Peer, now: float) -> None:
         """An INVITE that takes over one of this box's dialogs. Raises PeerError."""
         core = self.core
+        if peer.registered:
+            raise PeerError("a browser takes over no dialog", 403)
         wanted = Replaces.parse(request.require("Replaces"))
         found = core.dialogs.get((wanted.call_id, wanted.to_tag))
         if found is None:

@@ -4,6 +4,7 @@ import pytest
 
 from sip import offer_answer, sdp
 from sip.errors import PeerError
+from sip.offer_answer import Far
 
 OFFER = b"""v=0
 o=alice 2890844526 2890844526 IN IP4 host.example.org
@@ -33,7 +34,7 @@ def test_the_first_audio_section_that_can_be_masked_is_taken() -> None:
 
 def test_the_offer_to_the_other_side_names_this_box_only() -> None:
     stream = offer_answer.read(sdp.parse(OFFER))
-    text = sdp.write(offer_answer.offer(stream, offer_answer.Layout(), (), "198.51.100.1", 30000), "77", 1).decode()
+    text = sdp.write(offer_answer.offer(stream, Far("198.51.100.1", 30000)), "77", 1).decode()
     assert "m=audio 30000 RTP/AVP 0 8 101 13\r\n" in text
     assert "a=fmtp:101 0-16\r\n" in text
     assert "a=sendonly\r\n" in text
@@ -46,7 +47,7 @@ def test_the_answer_has_every_section_and_the_offers_numbers() -> None:
     theirs = (
         "v=0\r\nc=IN IP4 10.1.1.1\r\nm=audio 4000 RTP/AVP 8 97\r\na=rtpmap:97 telephone-event/8000\r\na=recvonly\r\n"
     )
-    answer = offer_answer.answer(offer_answer.read(sdp.parse(theirs.encode())), offered, (), "198.51.100.2", 30002)
+    answer = offer_answer.answer(offer_answer.read(sdp.parse(theirs.encode())), offered, Far("198.51.100.2", 30002))
     text = sdp.write(answer, "78", 1).decode()
     assert [line for line in text.split("\r\n") if line.startswith("m=")] == [
         "m=video 0 RTP/AVP 0",
@@ -78,7 +79,7 @@ def test_an_answer_without_a_shared_codec_is_refused() -> None:
     offered = offer_answer.read(sdp.parse(b"v=0\r\nc=IN IP4 10.1.1.1\r\nm=audio 4000 RTP/AVP 0\r\n"))
     other = offer_answer.read(sdp.parse(b"v=0\r\nc=IN IP4 10.1.1.1\r\nm=audio 4000 RTP/AVP 8\r\n"))
     with pytest.raises(PeerError):
-        offer_answer.answer(other, offered, (), "198.51.100.2", 30002)
+        offer_answer.answer(other, offered, Far("198.51.100.2", 30002))
 
 
 def test_comfort_noise_and_events_with_another_clock_are_passed_on() -> None:
@@ -88,6 +89,6 @@ def test_comfort_noise_and_events_with_another_clock_are_passed_on() -> None:
     )
     stream = offer_answer.read(sdp.parse(text.encode()))
     assert stream.formats == {0: "PCMU/8000", 13: "CN/8000", 101: "telephone-event/8000", 110: "telephone-event/48000"}
-    told = sdp.write(offer_answer.offer(stream, offer_answer.Layout(), (), "10.9.9.9", 6000), "77", 1).decode()
+    told = sdp.write(offer_answer.offer(stream, Far("10.9.9.9", 6000)), "77", 1).decode()
     assert "a=rtpmap:13 CN/8000\r\n" in told
     assert "a=fmtp:110 0-15\r\n" in told
