@@ -51,6 +51,17 @@ class TlsConfig(Strict, kw_only=True, frozen=True):
     others: tuple[CertificateConfig, ...] = ()
 
 
+class WebSocketConfig(Strict, kw_only=True, frozen=True):
+    """SIP over secure WebSocket (RFC 7118), for the browsers of agents. `origins`: sites whose pages may connect;
+    empty: any, since who registers has to show who it is."""
+
+    listen: str
+    advertise: str = ""
+    certificate: str
+    key: str
+    origins: tuple[str, ...] = ()
+
+
 class SideConfig(Strict, kw_only=True, frozen=True):
     """One side of the box. `advertise`: the address peers are told, where it differs (cloud NAT)."""
 
@@ -59,6 +70,7 @@ class SideConfig(Strict, kw_only=True, frozen=True):
     sip_advertise: str = ""
     sip_tcp: bool = True
     tls: TlsConfig | None = None
+    websocket: WebSocketConfig | None = None
     rtp_address: str
     rtp_advertise: str = ""
     interface: str = ""
@@ -99,8 +111,12 @@ class PeerConfig(Strict, kw_only=True, frozen=True):
 
     name: str
     side: Side
-    address: str
+    address: str = ""
     """IP address or name, with a port or without: a name without one is looked up by SRV (RFC 3263)."""
+    registered: bool = False
+    """It has no address: it is the browsers of agents, which register here over `websocket`."""
+    tenant: str = ""
+    """Whose agents they are."""
     backups: tuple[str, ...] = ()
     """Further next hops, in order, for when those before do not answer."""
     sources: tuple[str, ...] = ()
@@ -112,7 +128,10 @@ class PeerConfig(Strict, kw_only=True, frozen=True):
     username: str = ""
     password_file: str = ""
     """Digest credentials for when it asks (401, 407)."""
-    srtp: Literal["off", "optional", "required"] = "off"
+    srtp: Literal["off", "optional", "required", "dtls"] = "off"
+    """dtls: as browsers speak, with ICE, DTLS-SRTP, and RTCP on the same port; what is registered always does."""
+    codecs: tuple[Literal["opus", "pcmu", "pcma", "g722"], ...] = ()
+    """What it may speak, best first. Opus and G.722 are coded here. Empty: PCMU and PCMA, of browsers Opus first."""
     refer: Literal["execute", "pass", "refuse"] = "execute"
     """A REFER from it: carried out here, handed to the other side, or refused."""
     options_seconds: float = 0.0
@@ -174,6 +193,14 @@ class RouteConfig(Strict, kw_only=True, frozen=True, rename={"origin": "from", "
     record: bool = False
     emergency: bool = False
     """Its calls are taken however busy the box is."""
+
+
+class PhoneConfig(Strict, kw_only=True, frozen=True):
+    """An extension that may register by digest (SHA-256), beside those that come with a token of the agent API."""
+
+    number: str
+    password_file: str
+    tenant: str = ""
 
 
 class FieldConfig(Strict, kw_only=True, frozen=True):
@@ -311,6 +338,10 @@ class AgentConfig(Strict, kw_only=True, frozen=True):
     """Of one token, five times as many in a burst; one for all extensions has no limit."""
     streams: int = 5000
     """Event streams at once."""
+    phone_script: str = ""
+    """File with JsSIP, for the phone on the desk page; none: the page has no phone. It needs `agent.websocket`."""
+    phone_url: str = ""
+    """Where browsers reach `agent.websocket`, like wss://phones.example.com; default: at its address."""
 
 
 class TenantConfig(Strict, kw_only=True, frozen=True):
@@ -409,6 +440,7 @@ class Config(
         "templates": "template",
         "webhooks": "webhook",
         "tenants": "tenant",
+        "phones": "phone",
     },
 ):
     """The whole file."""
@@ -422,6 +454,7 @@ class Config(
     templates: tuple[TemplateConfig, ...] = ()
     webhooks: tuple[WebhookConfig, ...] = ()
     tenants: tuple[TenantConfig, ...] = ()
+    phones: tuple[PhoneConfig, ...] = ()
     prompts: dict[str, dict[str, str]] = {}
     """Sets of prompts by name (a language): WAV files, mono 8 kHz, by what they ask for: a field's name, `invalid`
     (before a field that has to be keyed again), `muted`, `done`, `failed`."""

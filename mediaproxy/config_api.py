@@ -54,11 +54,12 @@ def _listener(config: Config) -> None:
         fits(api.certificate, api.key, "api.key")
     elif not ip_address(host).is_loopback:
         raise ConfigError("api.listen: without api.certificate only a loopback address, like 127.0.0.1:8080")
-    _origins(api.origins, "api.origins")
+    origins(api.origins, "api.origins")
 
 
-def _origins(origins: Iterable[str], where: str) -> None:
-    for origin in origins:
+def origins(sites: Iterable[str], where: str) -> None:
+    """Whether each is a web site as browsers name it. Raises ConfigError."""
+    for origin in sites:
         if not _ORIGIN.fullmatch(origin) or origin.endswith(":443"):  # which browsers leave out
             raise ConfigError(f"{where}: each like https://crm.example.com, without a path; http only for loopback")
 
@@ -69,7 +70,7 @@ def _tenants(config: Config) -> set[str]:
     for tenant in config.tenants:
         if not _NAME.fullmatch(tenant.name):
             raise ConfigError("tenant.name: lower-case letters, digits and -")
-        _origins(tenant.origins, "tenant.origins")
+        origins(tenant.origins, "tenant.origins")
     owners: dict[tuple[str, str], str] = {}
     for route in config.routes:
         _tenant(route.tenant, tenants, "route.tenant")

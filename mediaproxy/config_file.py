@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from mediaproxy import config_api, config_capture, config_errors, config_recording
+from mediaproxy import config_api, config_capture, config_errors, config_phones, config_recording
 from mediaproxy.config import Config, PeerConfig, SideConfig, endpoint, is_address, next_hop, port_range
 from mediaproxy.config_tls import authority, fits
 from mediaproxy.errors import ConfigError
@@ -50,6 +50,7 @@ def check(config: Config) -> None:
             if value or key == "rtp_address":
                 _address(value, f"{name}.{key}")
         _tls(side, name)
+        config_phones.websocket(side, name)
         for key, number in (("sip_dscp", side.sip_dscp), ("rtp_dscp", side.rtp_dscp)):
             if not 0 <= number <= 63:
                 raise ConfigError(f"{name}.{key}: 0 to 63")
@@ -79,6 +80,7 @@ def check(config: Config) -> None:
     if not 64 <= config.media.memory_limit_mb <= 1 << 20:
         raise ConfigError("media.memory_limit_mb: 64 to 1048576")
     peers = _peers(config)
+    config_phones.check(config)
     _routes(config, peers)
     config_capture.check(config)
     for server in config.dns.servers:
@@ -155,6 +157,8 @@ def _peers(config: Config) -> dict[str, PeerConfig]:
 
 def _sources(peer: PeerConfig) -> list[str]:
     """Where a peer may speak from, as far as the file says."""
+    if peer.registered or not peer.address:  # what must be there is checked with the browsers
+        return []
     hops = [next_hop(peer.address, "peer.address")[0], *(next_hop(b, "peer.backups")[0] for b in peer.backups)]
     return [*peer.sources, *(host for host in hops if is_address(host))]
 

@@ -22,8 +22,8 @@ FIELDS = frozenset(
         "gateway", "field", "count", "port", "ports", "seconds", "path", "pid", "status", "exit", "setting", "worker",
         "listen", "version", "error", "where", "warning", "restarts", "counter", "user", "action", "result",
         "tenant", "number", "origin", "configuration",
-        "packets", "lost", "late", "reordered", "duplicates", "strangers", "rejected", "kernel_drops", "excess",
-        "unknown_payload", "malformed", "masked_ms", "substituted_ms", "keys", "guard_alarms",
+        "packets", "lost", "late", "reordered", "duplicates", "strangers", "rejected", "refused", "kernel_drops",
+        "excess", "unknown_payload", "malformed", "masked_ms", "substituted_ms", "keys", "guard_alarms",
     }
 )  # fmt: skip
 """Every field that a line may have. None of them is ever given what was keyed."""

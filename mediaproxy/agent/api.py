@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
@@ -81,11 +82,25 @@ class Api:
             routes=[
                 *(Route(path, self._resource(rows), methods=list(rows)) for path, rows in by_path.items()),
                 *operators.routes(desk),
-                *pages.routes(self._origins, config.api.issuers),
+                *pages.routes(self._origins, config),
             ],
             exception_handlers={Problem: on_problem, HTTPException: on_http, Exception: on_error},
         )
+        desk.vouch = self._vouch
         self.app: ASGIApp = Gate(app, self._origins, self._foreign_page)
+
+    async def _vouch(self, question: m.Vouch) -> m.Vouched:
+        """Whose token a phone registers with: an agent's, who may have calls of these extensions."""
+        try:
+            who = await self._auth.identify(f"Bearer {question.token}")
+        except Problem as problem:
+            self._refusal(None, "phone-register", problem)
+            return m.Vouched(question.question, problem.status)
+        if "agent" not in who.roles or who.tenant == EVERYTHING or who.unlimited or not who.numbers:
+            self._refusal(who, "phone-register", Problem(403, "forbidden", "a phone needs an agent's own extension"))
+            return m.Vouched(question.question, 403)
+        until = who.expires if math.isfinite(who.expires) else 0.0
+        return m.Vouched(question.question, 200, who.tenant, tuple(sorted(who.numbers)), until)
 
     # Who comes in
 

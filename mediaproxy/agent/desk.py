@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +27,10 @@ CAPTURES = 2000
 EACH = 20
 """Ended ones kept of one extension, so that nobody's captures push out everybody else's."""
 ENDED = ("token", "failed", "cancelled")
+
+
+async def _nobody(question: m.Vouch) -> m.Vouched:
+    return m.Vouched(question.question, 503)
 
 
 @dataclass(slots=True)
@@ -80,6 +85,8 @@ class Desk:
         self.captures: dict[int, View] = {}
         self.counters = m.Counters({}, {})
         self.alarms = Alarms()
+        self.vouch: Callable[[m.Vouch], Awaitable[m.Vouched]] = _nobody
+        """Who knows tokens."""
         self._heard: set[str] = set()
         """Who has told what there was before this process."""
         self._begun: set[str] = set()
@@ -117,6 +124,10 @@ class Desk:
             view = self.captures.get(message.capture)
             if view is not None and view.armed is not None and not view.armed.done():
                 view.armed.set_result(message.ok)
+        elif isinstance(message, m.Vouch):
+            task = asyncio.create_task(self._vouch(message))
+            self._starting.add(task)
+            task.add_done_callback(self._starting.discard)
         elif isinstance(message, m.Happened):
             self._audit.system(
                 message.action, message.route, message.who or SYSTEM, call=message.call, reason=message.reason
@@ -136,6 +147,10 @@ class Desk:
             self.alarms.look(message)
         elif isinstance(message, m.Stop):
             self.stopping.set()
+
+    async def _vouch(self, question: m.Vouch) -> None:
+        """Say whose a token is, to whoever registers a phone with it."""
+        self._signalling.send(await self.vouch(question))
 
     def _count(self) -> dict[str, float]:
         now = {"calls": len(self.calls), "captures": len(self.captures), "streams": self.streams}

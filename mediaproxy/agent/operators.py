@@ -15,7 +15,9 @@ from starlette.routing import Route
 
 from mediaproxy.agent.desk import Desk
 
-GAUGES = frozenset({"calls", "connections", "down", "load", "memory_locked", "ready", "running", "streams", "waiting"})
+GAUGES = frozenset(
+    {"calls", "connections", "down", "load", "memory_locked", "ready", "registered", "running", "streams", "waiting"}
+)
 """What a process tells that may fall again; all else only grows, until the process is restarted."""
 
 

@@ -10,6 +10,7 @@ import html
 import re
 from collections.abc import Awaitable, Callable
 from importlib import resources
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -20,7 +21,7 @@ from starlette.routing import Route
 
 from mediaproxy.agent.origins import Origins
 from mediaproxy.agent.problem import Problem
-from mediaproxy.config import IssuerConfig
+from mediaproxy.config import Config
 
 COMPONENT: Final = "flattone-payment.js"
 _POLICY: Final = (
@@ -38,7 +39,8 @@ _FOR_OTHERS: Final = _HEADERS | {"Access-Control-Allow-Origin": "*", "Cross-Orig
 _COMMENT: Final = re.compile(r"^ +//.*\n", re.MULTILINE)
 """Is for who reads the source; the head of the file stays."""
 _PAGES: Final = {"/agent": "agent.html", "/live": "live.html"}
-_SCRIPTS: Final = ("desk.js", "live.js", "embed.js", "access.js", "sign-in.js")
+_SCRIPTS: Final = ("desk.js", "live.js", "embed.js", "access.js", "sign-in.js", "phone.js")
+_LIBRARY: Final = "/web/jssip.js"
 
 
 def component() -> bytes:
@@ -53,13 +55,20 @@ def component() -> bytes:
     return source.replace("/* web/i18n */ {}", msgspec.json.encode(texts).decode(), 1).encode()
 
 
-def routes(origins: Origins, issuers: tuple[IssuerConfig, ...]) -> list[Route]:
-    """Every page and file. issuers: those with a client sign people in on this server's own pages."""
+def routes(origins: Origins, config: Config) -> list[Route]:
+    """Every page and file. Issuers with a client sign people in on this server's own pages; the desk has a phone where
+    there is a WebSocket for it and a script that speaks over it."""
+    issuers, phone = config.api.issuers, _phone(config)
     found = [Route("/", lambda _: RedirectResponse("/agent"))]
     doors = [issuer for issuer in issuers if issuer.client_id]
-    reached = " ".join(["'self'", *sorted({"https://" + urlsplit(issuer.issuer).netloc for issuer in doors})])
+    reached = " ".join(["'self'", *sorted({"https://" + urlsplit(issuer.issuer).netloc for issuer in doors}), phone])
     for path, name in _PAGES.items():
-        found.append(_file(path, _web().joinpath(name).read_bytes(), "text/html", _page_headers("'none'", reached)))
+        headers = _page_headers("'none'", reached.strip(), bool(phone) and path == "/agent")
+        found.append(_file(path, _web().joinpath(name).read_bytes(), "text/html", headers))
+    place = {"url": phone, "library": _LIBRARY if phone else ""}
+    found.append(_file("/web/phone.json", msgspec.json.encode(place), "application/json", _HEADERS))
+    if phone:
+        found.append(_file(_LIBRARY, Path(config.api.phone_script).read_bytes(), "text/javascript", _HEADERS))
     told = [
         {name: getattr(issuer, name) for name in ("name", "issuer", "client_id", "login_scope")} for issuer in doors
     ]
@@ -79,8 +88,19 @@ def _web() -> resources.abc.Traversable:
     return resources.files("mediaproxy.agent.web")
 
 
-def _page_headers(ancestors: str, reached: str = "'self'") -> dict[str, str]:
-    return _HEADERS | {"Content-Security-Policy": _POLICY.format(reached, ancestors)}
+def _phone(config: Config) -> str:
+    """Where the desk's phone speaks SIP; empty where it has none."""
+    socket = config.agent.websocket
+    if socket is None or not config.api.phone_script:
+        return ""
+    return config.api.phone_url or f"wss://{socket.advertise or socket.listen}"
+
+
+def _page_headers(ancestors: str, reached: str = "'self'", phone: bool = False) -> dict[str, str]:
+    headers = _HEADERS | {"Content-Security-Policy": _POLICY.format(reached, ancestors)}
+    if phone:
+        headers["Permissions-Policy"] = headers["Permissions-Policy"].replace("microphone=()", "microphone=(self)")
+    return headers
 
 
 def _file(path: str, data: bytes, media_type: str, headers: dict[str, str]) -> Route:

@@ -193,7 +193,7 @@ class Phone(asyncio.DatagramProtocol):
 
     def _description(self) -> bytes:
         stream = offer_answer.Stream("127.0.0.1", self.rtp_port, 0, "sendrecv", _FORMATS, {PT_EVENT: "0-15"}, 20)
-        return sdp.write(offer_answer.offer(stream, stream.layout, (), "127.0.0.1", self.rtp_port), "1", 1)
+        return sdp.write(offer_answer.offer(stream, offer_answer.Far("127.0.0.1", self.rtp_port)), "1", 1)
 
     def _hear(self, message: Request | Response) -> None:
         stream = offer_answer.read(sdp.parse(message.body))

@@ -19,6 +19,8 @@ from typing import Any, Self
 from mediaproxy.demo import certificates
 
 EXTENSION = "204"
+_UNSAFE = {4045, 4190, 5060, 5061, 6000, 6566, *range(6665, 6670), 6679, 6697}
+"""Ports that browsers connect to for nobody (Fetch standard, section 2.9)."""
 
 
 class SiteError(Exception):
@@ -37,6 +39,8 @@ def listening_port() -> int:
     """A port that is free on loopback for UDP and TCP, and that the system gives nobody by itself meanwhile."""
     while True:
         port = 4000 + secrets.randbelow(6000)
+        if port in _UNSAFE:
+            continue
         with (
             socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams,
             socket.socket(socket.AF_INET, socket.SOCK_STREAM) as streams,
@@ -143,7 +147,7 @@ class Site:
             )
             | self._settings
         )
-        desk = "" if "address" in add["desk"] else f'address = "127.0.0.1:{agent}"'
+        desk = "" if "address" in add["desk"] or "registered" in add["desk"] else f'address = "127.0.0.1:{agent}"'
         last = 4 * (self._calls + 8) - 1  # with room for emergencies
         first = 20000 + 2 * secrets.randbelow((12600 - last) // 2)  # below the ports that the system gives out itself
         return f"""# Written by the demo: one trunk peer, one agent phone, the reference token server.

@@ -76,6 +76,11 @@ class LegSetup(Message, frozen=True):
     peer_network: str
     port: int = 0
     """0: any free pair; else this very port, after a worker's restart."""
+    ice: tuple[str, str] = ("", "")
+    """This box's ufrag and password, where the leg is a browser's."""
+
+    def __repr__(self) -> str:
+        return f"LegSetup({self.side!r}, {self.bind!r})"
 
 
 class OpenCall(Message, frozen=True):
@@ -93,10 +98,11 @@ class OpenCall(Message, frozen=True):
 
 
 class Opened(Message, frozen=True):
-    """The ports, in the order asked for."""
+    """The ports, in the order asked for; fingerprint: SHA-256 of the certificate that browsers see."""
 
     call: str
     ports: tuple[int, int]
+    fingerprint: str = ""
 
 
 class OpenFailed(Message, frozen=True):
@@ -104,6 +110,29 @@ class OpenFailed(Message, frozen=True):
 
     call: str
     reason: str
+
+
+class Coding(msgspec.Struct, frozen=True):
+    """How a leg speaks whose audio is not G.711. audio, events: payload types in which it comes and goes, -1: none;
+    parameters: what the peer asks of who codes for it."""
+
+    encoding: str
+    audio: tuple[int, int]
+    events: tuple[int, int]
+    parameters: dict[str, int] = {}
+
+
+class Browser(msgspec.Struct, frozen=True):
+    """A browser's transport. ice: this box's ufrag and password; ufrag, fingerprint (hash, value): the peer's; active:
+    the handshake begins here."""
+
+    ice: tuple[str, str]
+    ufrag: str = ""
+    fingerprint: tuple[str, str] = ("", "")
+    active: bool = False
+
+    def __repr__(self) -> str:
+        return f"Browser({self.fingerprint[1][:8]!r})"
 
 
 class LegMedia(Message, frozen=True):
@@ -118,7 +147,9 @@ class LegMedia(Message, frozen=True):
     suite: str = ""
     own_key: bytes = b""
     peer_key: bytes = b""
-    """SRTP: suite and master keys with salts (RFC 4568); none where the leg is plain."""
+    """SRTP: suite and master keys with salts (RFC 4568); none where the leg is plain, or a browser's."""
+    coding: Coding | None = None
+    browser: Browser | None = None
 
     def __repr__(self) -> str:
         return f"LegMedia({self.host!r}, {self.port})"
@@ -204,6 +235,27 @@ class Armed(Message, frozen=True):
     call: str
     capture: int
     ok: bool
+
+
+class Vouch(Message, frozen=True):
+    """Signalling -> agent: whose bearer token is this?"""
+
+    question: int
+    token: str
+
+    def __repr__(self) -> str:
+        return f"Vouch({self.question})"
+
+
+class Vouched(Message, frozen=True):
+    """The answer. status: 200, or that of a refusal; numbers: the extensions that it may register; until: seconds since
+    1970, 0 for no end."""
+
+    question: int
+    status: int
+    tenant: str = ""
+    numbers: tuple[str, ...] = ()
+    until: float = 0.0
 
 
 class Happened(Message, frozen=True):
@@ -325,7 +377,7 @@ class StopRecording(Message, frozen=True):
 Any_ = (
     Hello | Told | Ready | Stop | Reload | Ping | Pong | Counters | OpenCall | Opened | OpenFailed | UpdateCall
     | SetMode | ModeSet | CloseCall | CallOver | Interrupted | CallState | Arm | Armed | Guard | BeginCapture | Act
-    | CaptureState | CaptureEnded | Cue | Happened | StartRecording | RecordingMode | StopRecording
+    | CaptureState | CaptureEnded | Cue | Happened | Vouch | Vouched | StartRecording | RecordingMode | StopRecording
 )  # fmt: skip
 
 _encoder = msgspec.msgpack.Encoder()

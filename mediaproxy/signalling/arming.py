@@ -195,7 +195,7 @@ class Arming:
                     record.capture = 0
             self._tell_sip(record)
             setups = [
-                m.LegSetup(leg.side, leg.bind, leg.peer_rule, leg.peer_network, port)
+                m.LegSetup(leg.side, leg.bind, leg.peer_rule, leg.peer_network, port, leg.ice)
                 for leg, port in zip(record.opened.legs, record.ports, strict=True)
             ]
             again = m.OpenCall(

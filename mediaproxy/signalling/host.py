@@ -17,17 +17,20 @@ from mediaproxy.signalling import neighbours
 from mediaproxy.signalling.arming import Arming, Record
 from mediaproxy.signalling.ladder import Ladder
 from mediaproxy.signalling.names import Names
+from mediaproxy.signalling.phones import Phones
 from mediaproxy.signalling.records import Records as CallRecords
 from mediaproxy.signalling.records import Story
 from mediaproxy.signalling.streams import Streams
 from sip.b2bua.events import CallChanged, Event, GuardWanted, KeyReceived, LegMedia, MediaAgreed, MediaWanted
 from sip.b2bua.peers import AGENT, TRUNK
-from sip.hop import UDP, Hop
+from sip.hop import UDP, WSS, Hop
 from sip.limits import MESSAGE_BYTES
 from sip.transaction import Outgoing
 
 GARBAGE = (20_000, 20, 10)
 """Calls live for minutes: looking through all of them for cycles every few seconds would cost more than all parsing."""
+SWEEP_EVERY = 5.0
+"""Seconds between two looks for registrations that are over."""
 STRANGERS_EVERY = 10.0
 """Seconds between two lines about strangers."""
 ORDER_AGAIN = 0.02
@@ -54,6 +57,12 @@ class Host:
         self._b2bua = neighbours.b2bua(config)
         self._core = self._b2bua.core
         self._streams = Streams(config, self._from_stream, self._b2bua.admits, self._unsent)
+        self._phones = Phones(
+            config, self._core.ids, self._send, self._vouch, self._streams.name, self._streams.hang_up
+        )
+        self._core.locate = self._phones.locate
+        self._streams.connection, self._streams.lost = self._phones.connection, self._phones.lost
+        self._streams.going = self._going
         self._names = Names(config.peers, config.dns.servers, self._found)
         self._ladder = Ladder(self._core, self._watched)
         self._cdr = CallRecords(config.cdr.file)
@@ -70,7 +79,8 @@ class Host:
     async def run(self) -> None:
         """Work until told to stop and all calls have ended."""
         loop = asyncio.get_running_loop()
-        self._tasks = [*self._names.start(), loop.create_task(self._streams.ping())]
+        forever = self._streams.ping(), self._streams.ping_browsers(), self._sweep()
+        self._tasks = [*self._names.start(), *map(loop.create_task, forever)]
         for side, sock in self._sockets.items():
             sock.setblocking(False)
             loop.add_reader(sock.fileno(), self._datagrams, side, sock)
@@ -104,8 +114,33 @@ class Host:
         self._after()
 
     def _from_stream(self, message: bytearray, side: str, source: Hop) -> None:
-        self._receive(message, side, source)
+        if source.transport != WSS or not self._phone(message, side, source):
+            self._receive(message, side, source)
         self._after()
+
+    def _phone(self, message: bytearray, side: str, source: Hop) -> bool:
+        """Whether a message of a browser is about registering."""
+        try:
+            return self._phones.take(message, side, source, time.monotonic())
+        except Exception as error:  # a bug: this message is lost
+            self._bug(error)
+            return True
+
+    def _going(self, flow: str) -> None:
+        """A browser's page is closed: nobody is there to say BYE."""
+        self._b2bua.gone(flow, "page-closed", time.monotonic())
+        self._after()
+
+    def _vouch(self, question: m.Vouch) -> None:
+        if not self._agent.send(question):
+            self._phones.vouched(m.Vouched(question.question, 503), time.monotonic())
+
+    async def _sweep(self) -> None:
+        """Registrations end, whether anybody says so or not."""
+        while True:
+            await asyncio.sleep(SWEEP_EVERY)
+            self._phones.sweep(time.monotonic())
+            self._streams.forget_names()
 
     def _receive(self, message: bytearray, side: str, source: Hop) -> None:
         try:
@@ -234,8 +269,8 @@ class Host:
             loads[record.worker.name] += 1
         worker = min(self._workers, key=lambda channel: loads[channel.name])
         legs = [
-            m.LegSetup(leg.peer.side, self._config.side(leg.peer.side).rtp_address, *self._rtp[leg.peer.name])
-            for leg in call.legs
+            m.LegSetup(leg.peer.side, self._config.side(leg.peer.side).rtp_address, *self._rtp[leg.peer.name], ice=ice)
+            for leg, ice in zip(call.legs, event.ice, strict=True)
         ]
         route = self._routes[call.route.name]
         opened = m.OpenCall(
@@ -318,6 +353,8 @@ class Host:
             self._arming.cue(message)
         elif isinstance(message, m.CaptureEnded):
             self._arming.disarm(message.capture)
+        elif isinstance(message, m.Vouched):
+            self._phones.vouched(message, now)
         elif isinstance(message, m.Hello):
             self._restarted(channel)
         elif isinstance(message, m.Ping):
@@ -335,6 +372,7 @@ class Host:
         counters = {name: float(value) for name, value in self._b2bua.counters.items()}
         counters["strangers"] += self._streams.strangers
         counters["malformed"] += self._streams.malformed
+        counters |= {name: float(value) for name, value in self._phones.registrar.counters.items()}
         now = {"calls": len(self._b2bua.calls), "connections": len(self._streams), "down": len(self._core.down)}
         return counters | self._counters | {name: float(value) for name, value in now.items()}
 
@@ -352,7 +390,7 @@ class Host:
             if call is not None:
                 hosts = [self._advertised(leg.peer.side) for leg in call.legs]
                 places = (hosts[0], message.ports[0]), (hosts[1], message.ports[1])
-                self._b2bua.media_opened(message.call, places, now)
+                self._b2bua.media_opened(message.call, places, now, message.fingerprint)
 
     def _advertised(self, side: str) -> str:
         own = self._config.side(side)
@@ -411,4 +449,12 @@ class Host:
 def _leg_media(leg: LegMedia) -> m.LegMedia:
     host, port = leg.remote if leg.remote is not None else ("", 0)
     suite, own, theirs = leg.keys or ("", b"", b"")
-    return m.LegMedia(host, port, leg.receive, leg.send, leg.ptime, leg.control_port, suite, own, theirs)
+    coding = browser = None
+    if leg.coding is not None:
+        said = leg.coding
+        coding = m.Coding(said.encoding, said.audio, said.events, dict(said.parameters))
+    if leg.secured is not None:
+        browser = m.Browser(leg.secured.ice, leg.secured.ufrag, leg.secured.fingerprint, leg.secured.active)
+    return m.LegMedia(
+        host, port, leg.receive, leg.send, leg.ptime, leg.control_port, suite, own, theirs, coding, browser
+    )

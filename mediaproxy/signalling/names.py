@@ -36,7 +36,7 @@ class Names:
     def start(self) -> list[asyncio.Task[None]]:
         """Give out the addresses that need no lookup, and begin to look up the others."""
         tasks = []
-        for peer in self._peers:
+        for peer in (peer for peer in self._peers if not peer.registered):
             places = _places(peer)
             if all(is_address(host) for host, _ in places):
                 transport = peer.transport.upper()

@@ -6,14 +6,15 @@ import re
 import secrets
 from ipaddress import ip_network
 from pathlib import Path
+from typing import Final
 
 from mediaproxy.config import Config, PeerConfig, RouteConfig, endpoint
 from sip.b2bua.core import Site
 from sip.b2bua.pair import B2bua
 from sip.b2bua.peers import AGENT, TRUNK, HeaderRule, Peer, Route
 from sip.digest import Credentials
-from sip.hop import TCP, TLS, UDP, Endpoint
-from sip.offer_answer import KEY_BYTES
+from sip.hop import TCP, TLS, UDP, WSS, Endpoint
+from sip.offer_answer import DTLS, G722, KEY_BYTES, OPUS, PLAIN
 
 
 def b2bua(config: Config) -> B2bua:
@@ -27,6 +28,9 @@ def b2bua(config: Config) -> B2bua:
             own[side, TCP] = at
         if settings.tls is not None:
             own[side, TLS] = endpoint(settings.tls.advertise or settings.tls.listen, f"{side}.tls.listen")
+        if settings.websocket is not None:
+            where = settings.websocket.advertise or settings.websocket.listen
+            own[side, WSS] = endpoint(where, f"{side}.websocket.listen")
     site = Site(own, config.api.correlation_header, lambda: secrets.token_bytes(KEY_BYTES))
     strangers = frozenset(side for side in (TRUNK, AGENT) if config.side(side).strangers == "refuse")
     peers, routes = tuple(map(_peer, config.peers)), tuple(map(_route, config.routes))
@@ -46,7 +50,12 @@ class _Ids:
         return self._left.pop()
 
 
+_CODECS: Final = {"opus": OPUS, "g722": G722, "pcmu": PLAIN[0], "pcma": PLAIN[1]}
+
+
 def _peer(config: PeerConfig) -> Peer:
+    srtp = DTLS if config.registered else config.srtp
+    codecs = tuple(_CODECS[name] for name in config.codecs) or ((OPUS, *PLAIN) if srtp == DTLS else PLAIN)
     return Peer(
         config.name,
         config.side,
@@ -55,7 +64,8 @@ def _peer(config: PeerConfig) -> Peer:
         config.transport.upper(),
         frozenset(name.lower() for name in config.certificate_names),
         _credentials(config),
-        config.srtp,
+        srtp,
+        codecs,
         config.refer,
         config.options_seconds,
         config.failover_seconds,
@@ -64,6 +74,8 @@ def _peer(config: PeerConfig) -> Peer:
         config.requests_a_second,
         config.hide_topology,
         config.other_media == "refuse",
+        config.registered,
+        config.tenant,
         tuple(
             HeaderRule(rule.action, rule.name, rule.value, re.compile(rule.matches) if rule.matches else None)
             for rule in config.headers

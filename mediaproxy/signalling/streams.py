@@ -1,4 +1,5 @@
-"""SIP over TCP and TLS: connections taken and made, kept, used again for what goes the other way, and pinged."""
+"""SIP over TCP, TLS and WebSocket: connections taken and made, kept, used again for what goes the other way, and
+pinged."""
 
 from __future__ import annotations
 
@@ -11,15 +12,22 @@ from dataclasses import dataclass, field
 from mediaproxy import log
 from mediaproxy.config import Config
 from mediaproxy.signalling import certificates
+from mediaproxy.signalling.websocket import WebSocket
 from sip.errors import PeerError
 from sip.framing import PING, PONG, Framer
-from sip.hop import TLS, Hop
+from sip.hop import TLS, WSS, Hop
 from sip.transaction import Outgoing
 
 CONNECTIONS = 2000
 """Connections at once, in all."""
 A_HOST = 200
 """Connections at once of one address."""
+BROWSERS = 2000
+"""The same of browsers: a whole site may come from one address."""
+NAMELESS = 30.0
+"""Seconds in which a browser has to register."""
+BROWSER_PING, BROWSER_GONE = 20.0, 70.0
+"""Seconds between two pings of a browser, and of silence after which it is gone (RFC 5626 section 4.4.1)."""
 CONNECT = 4.0
 """Seconds to set one up."""
 PING_EVERY = 60.0
@@ -104,6 +112,8 @@ class Streams:
     """All connections of the process.
 
     take: is given each message; admit: whether somebody may talk; unsent: is told what could not be sent.
+    connection: where a browser is now whose connection of before has ended; lost: is told of every connection of a
+    browser that ends; going: of the flow of one whose page goes away.
     """
 
     def __init__(
@@ -114,12 +124,17 @@ class Streams:
         unsent: Callable[[Outgoing], None],
     ) -> None:
         self.take, self._admit, self._unsent = take, admit, unsent
+        self.connection: Callable[[Hop], int] = lambda hop: 0
+        self.lost: Callable[[int], None] = lambda connection: None
+        self.going: Callable[[str], None] = lambda flow: None
         self._config = config
+        self._browsers: dict[int, WebSocket] = {}
         self._tls = {side: certificates.Tls(tls) for side in ("trunk", "agent") if (tls := config.side(side).tls)}
-        self._by_number: dict[int, Stream] = {}
-        self._by_place: dict[tuple[str, str, str, int], Stream] = {}
+        self._by_number: dict[int, Stream | WebSocket] = {}
+        self._by_place: dict[tuple[str, str, str, int], Stream | WebSocket] = {}
         self._opening: dict[tuple[str, str, str, int], Opening] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._contexts: dict[str, ssl.SSLContext] = {}
         self._servers: list[asyncio.Server] = []
         self._hosts: dict[str, int] = {}
         self._numbers = 0
@@ -136,6 +151,9 @@ class Streams:
     async def listen(self, side: str, transport: str, sock: socket.socket) -> None:
         """Take connections on a listening socket."""
         loop = asyncio.get_running_loop()
+        if transport == WSS:
+            await self._listen_to_browsers(side, sock)
+            return
         context = self._tls[side].server if transport == TLS else None
         extra = {"ssl_handshake_timeout": CONNECT} if context is not None else {}
         self._servers.append(
@@ -144,6 +162,39 @@ class Streams:
             )  # type: ignore[call-overload]
         )
 
+    async def _listen_to_browsers(self, side: str, sock: socket.socket) -> None:
+        settings = self._config.side(side).websocket
+        assert settings is not None
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.set_alpn_protocols(["http/1.1"])
+        context.load_cert_chain(settings.certificate, settings.key)
+        self._contexts[side] = context
+        server = await asyncio.get_running_loop().create_server(
+            lambda: WebSocket(self, side, lambda origin: not settings.origins or origin in settings.origins),
+            sock=sock, ssl=context, backlog=512, ssl_handshake_timeout=CONNECT,
+        )  # fmt: skip
+        self._servers.append(server)
+
+    def name(self, connection: int, flow: str) -> None:
+        """Say whose a browser's connection is; empty: nobody's any more."""
+        browser = self._browsers.get(connection)
+        if browser is not None:
+            browser.hop = browser.hop._replace(name=flow)
+
+    def forget_names(self) -> None:
+        """Of browsers whose registration is over."""
+        for browser in self._browsers.values():
+            if browser.hop.name and not self.connection(browser.hop):
+                browser.hop = browser.hop._replace(name="")
+                browser.began = asyncio.get_running_loop().time()
+
+    def hang_up(self, connection: int) -> None:
+        """Close a connection."""
+        stream = self._by_number.get(connection)
+        if stream is not None:
+            stream.close()
+
     def reload(self) -> None:
         """Read certificates again."""
         for side, tls in self._tls.items():
@@ -151,36 +202,59 @@ class Streams:
                 tls.reload()
             except (OSError, ssl.SSLError, ValueError) as error:
                 log.get().error("certificate-not-reloaded", side=side, error=type(error).__name__)
+        for side, context in self._contexts.items():
+            settings = self._config.side(side).websocket
+            try:
+                if settings is not None:
+                    context.load_cert_chain(settings.certificate, settings.key)
+            except (OSError, ssl.SSLError) as error:
+                log.get().error("certificate-not-reloaded", side=side, error=type(error).__name__)
 
-    def enter(self, stream: Stream, side: str, made: bool) -> bool:
-        """Keep a new connection; False where it may not be."""
+    def enter(self, stream: Stream | WebSocket, side: str, made: bool) -> bool:
+        """Keep a new connection; False where it may not be. A browser may come from anywhere: it has to register."""
         host = stream.hop.host
-        full = len(self._by_number) >= CONNECTIONS or self._hosts.get(host, 0) >= A_HOST
-        if full or not (made or self._admit(side, stream.hop)):
+        browser = isinstance(stream, WebSocket)
+        most, a_host = (BROWSERS, BROWSERS) if browser else (CONNECTIONS, A_HOST)
+        kept = len(self._browsers) if browser else len(self._by_number) - len(self._browsers)
+        host = f"browsers of {host}" if browser else host
+        full = kept >= most or self._hosts.get(host, 0) >= a_host
+        if full or not (made or browser or self._admit(side, stream.hop)):
             self.strangers += 1
             return False
         self._hosts[host] = self._hosts.get(host, 0) + 1
         self._by_number[stream.hop.connection] = stream
-        self._by_place[side, stream.hop.transport, host, stream.hop.port] = stream
+        if isinstance(stream, WebSocket):
+            self._browsers[stream.hop.connection] = stream
+        else:
+            self._by_place[side, stream.hop.transport, host, stream.hop.port] = stream
         return True
 
-    def leave(self, stream: Stream, side: str) -> None:
+    def leave(self, stream: Stream | WebSocket, side: str) -> None:
         """Forget a connection."""
         hop = stream.hop
         if self._by_number.pop(hop.connection, None) is None:
             return
-        self._hosts[hop.host] -= 1
-        if not self._hosts[hop.host]:
-            del self._hosts[hop.host]
+        host = f"browsers of {hop.host}" if isinstance(stream, WebSocket) else hop.host
+        self._hosts[host] -= 1
+        if not self._hosts[host]:
+            del self._hosts[host]
         place = (side, hop.transport, hop.host, hop.port)
         if self._by_place.get(place) is stream:
             del self._by_place[place]
+        if self._browsers.pop(hop.connection, None) is not None:
+            self.lost(hop.connection)
 
     def send(self, outgoing: Outgoing) -> None:
         """Send over the connection that is named, over one that goes there, or over a new one."""
         to = outgoing.to
         place = (outgoing.side, to.transport, to.host, to.port)
-        stream = self._by_number.get(to.connection) or self._by_place.get(place)
+        stream = self._by_number.get(to.connection)
+        if to.transport == WSS:  # nobody can call a browser: it calls; and behind its address may be another's
+            stream = stream or self._by_number.get(self.connection(to))
+            if stream is None:
+                self._unsent(outgoing)
+                return
+        stream = stream or self._by_place.get(place)
         if stream is not None:
             stream.write(outgoing.data)
             return
@@ -222,4 +296,18 @@ class Streams:
         while True:
             await asyncio.sleep(PING_EVERY)
             for stream in list(self._by_number.values()):
-                stream.write(PING)
+                if isinstance(stream, Stream):
+                    stream.write(PING)
+
+    async def ping_browsers(self) -> None:
+        """Keep browsers' connections open, and close those that are gone or have not registered."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(BROWSER_PING / 4)
+            now = loop.time()
+            for browser in list(self._browsers.values()):
+                silent = now - browser.heard
+                if silent > BROWSER_GONE or (not browser.hop.name and now - browser.began > NAMELESS):
+                    browser.close()
+                elif silent > BROWSER_PING:
+                    browser.ping()

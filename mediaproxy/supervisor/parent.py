@@ -93,6 +93,7 @@ class Supervisor:
         if await self._all_ready():
             trunk, agent, api = self._config.trunk, self._config.agent, self._config.api
             listens = f"trunk {trunk.sip_listen}, agent {agent.sip_listen}, api {api.listen}"
+            listens += f", browsers {agent.websocket.listen}" if agent.websocket is not None else ""
             log.get().info("ready", version=__version__, listen=listens, pid=os.getpid())
             await self._told.wait()
         await self._finish()

@@ -36,7 +36,7 @@ def make(config: Config) -> Plan:
         Role("vault", "mediaproxy.vault"),
         Role("recording", "mediaproxy.recording"),
         *(
-            Role(name, "mediaproxy.media", memory=("egress", "srtp"), limit=config.media.memory_limit_mb)
+            Role(name, "mediaproxy.media", memory=("egress", "srtp", "doors"), limit=config.media.memory_limit_mb)
             for name in media
         ),
         Role("agent", "mediaproxy.agent", ("api",)),

@@ -28,7 +28,7 @@ class Listener:
 
 
 def wanted(config: Config) -> dict[str, Listener]:
-    """All of them by name: side, side-tcp, side-tls, trace, api."""
+    """All of them by name: side, side-tcp, side-tls, side-wss, trace, api."""
     found: dict[str, Listener] = {}
     for name in ("trunk", "agent"):
         side = config.side(name)
@@ -37,6 +37,9 @@ def wanted(config: Config) -> dict[str, Listener]:
             found[f"{name}-tcp"] = Listener(f"{name}.sip_listen", side.sip_listen, socket.SOCK_STREAM, side)
         if side.tls is not None:
             found[f"{name}-tls"] = Listener(f"{name}.tls.listen", side.tls.listen, socket.SOCK_STREAM, side)
+        if side.websocket is not None:
+            where = f"{name}.websocket.listen"
+            found[f"{name}-wss"] = Listener(where, side.websocket.listen, socket.SOCK_STREAM, side)
     if config.trace.socket:
         found["trace"] = Listener("trace.socket", config.trace.socket, socket.SOCK_STREAM)
     found["api"] = Listener("api.listen", config.api.listen, socket.SOCK_STREAM)

@@ -220,6 +220,73 @@ def test_fields_templates_prompts_and_receipts_of_the_documentation_hold(tmp_pat
     assert loaded.templates[0].fields == ("sort-code", "account")
 
 
+BROWSERS = """
+[agent.websocket]
+listen = "192.0.2.20:7443"
+certificate = "/etc/flattone/api.pem"
+key = "/etc/flattone/api.key"
+origins = ["https://crm.example.com"]
+
+[[peer]]
+name = "browsers"
+side = "agent"
+registered = true
+
+[[phone]]
+number = "204"
+password_file = "/etc/flattone/password"
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("[agent.websocket]", "[trunk.websocket]", "trunk.websocket"),
+        (':7443"', '"', "agent.websocket.listen"),
+        ("/api.pem", "/nonexistent.pem", "agent.websocket.certificate"),
+        ("/api.key", "/password", "agent.websocket.key"),
+        ('"https://crm.example.com"', '"crm"', "agent.websocket.origins"),
+        ("registered = true", 'registered = true\naddress = "192.0.2.7"', "peer.registered"),
+        ("registered = true", 'registered = true\nsrtp = "required"', "peer.srtp"),
+        ("registered = true", 'registered = true\ncodecs = ["opus", "opus"]', "peer.codecs"),
+        ("registered = true", 'registered = true\ncodecs = ["speex"]', "opus"),
+        ("registered = true", 'registered = true\ntenant = "acme"', "peer.tenant"),
+        ("registered = true", "registered = false", "peer.address"),
+        ('number = "204"', 'number = "2 04"', "phone.number"),
+        ('number = "204"', 'number = "204"\ntenant = "acme"', "phone.tenant"),
+        ("/password", "/nonexistent", "phone.password_file"),
+        ("/password", "/short", "phone.password_file"),
+        ("[[phone]]", '[[phone]]\nnumber = "204"\npassword_file = "/etc/hostname"\n[[phone]]', "phone."),
+        ("[[peer]]", '[[peer]]\nname = "more"\nside = "agent"\nregistered = true\n[[peer]]', "one peer a tenant"),
+    ],
+)
+def test_every_mistake_about_browsers_is_named(tmp_path: Path, text: str, old: str, new: str, says: str) -> None:
+    (tmp_path / "password").write_text("long enough")
+    (tmp_path / "short").write_text("short")
+    more = BROWSERS.replace("/etc/flattone/", f"{tmp_path}/")
+    loaded = load(tmp_path, text + more)
+    assert loaded.agent.websocket is not None
+    assert loaded.phones[0].number == "204"
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, text + more.replace(old, new, 1))
+    assert says in str(caught.value)
+
+
+def test_the_ten_lines_of_a_registered_browser_hold(tmp_path: Path, text: str) -> None:
+    document = EXAMPLE.parents[1] / "docs" / "webrtc.md"
+    block = next(part for part in document.read_text().split("```toml\n")[1:]).partition("```")[0]
+    assert len([line for line in block.splitlines() if line.strip()]) <= 12  # ten, and two heads of tables
+    (tmp_path / "jssip.js").write_text("")
+    block = block.replace("/usr/share/flattone/", f"{tmp_path}/")
+    for name, made in (("phones.pem", "api.pem"), ("phones.key", "api.key")):
+        block = block.replace(f"/etc/flattone/{name}", f"{tmp_path}/{made}")
+    tables, _, script = block.partition("[api]")
+    api = "[api]\n" + script.partition("\n")[2]
+    loaded = load(tmp_path, text.replace("[api]\n", api, 1) + "\n" + tables)
+    assert loaded.peers[-1].registered
+    assert loaded.api.phone_script
+
+
 PAY = """
 [[field]]
 name = "account"

@@ -13,10 +13,10 @@ ALLOWED = {
     "dsp": {"numpy", "dsp", "math", "os", "dataclasses", "typing", "functools", "collections", "__future__"},
     "sip": {
         "sip", "contextlib", "dataclasses", "typing", "re", "heapq", "collections", "ipaddress", "functools", "base64",
-        "binascii", "hashlib", "types", "__future__",
+        "binascii", "hashlib", "hmac", "types", "__future__",
     },
     "mediaproxy/media/wire": {"numpy", "mediaproxy", "dataclasses", "typing", "struct", "__future__"},
-    "tests/attacker": {"numpy", "scipy", "sklearn", "dataclasses", "typing", "functools", "mediaproxy", "tests", "dsp", "__future__"},
+    "tests/attacker": {"av", "numpy", "scipy", "sklearn", "dataclasses", "typing", "functools", "mediaproxy", "tests", "dsp", "__future__"},
 }  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 // The agent's desk: the call on the own line beside the payment bar, for sites without a CRM.
 import { access, ask, every, token } from "/web/access.js";
+import { start, stop } from "/web/phone.js";
 
 const $ = (id) => document.getElementById(id);
 const MODES = {
@@ -43,9 +44,11 @@ access(async (me) => {
   $("bar").token = token; // asked for one before each request
   $("desk").hidden = false;
   look();
+  if (me.roles.includes("agent") && me.numbers.includes(line)) start(line).catch((error) => { $("call").title = error.message; });
 });
 addEventListener("left", () => {
   line = null;
+  stop();
   sessionStorage.removeItem("flattone-extension");
   $("desk").hidden = true;
   $("bar").token = "";
