@@ -11,13 +11,14 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 demo: $(READY)
 	$(BIN)/flattone demo
 
-# The unit tests want a processor, the others mostly time: side by side they take two thirds as long.
+# The unit tests want a processor, the others mostly time: side by side they take half as long.
 test: $(READY) peers
 	@mkdir -p build
-	@nice -n 19 $(BIN)/pytest tests/unit >build/unit.log 2>&1 & unit=$$!; \
-	$(BIN)/pytest tests/behaviour tests/interop; others=$$?; \
-	wait $$unit; units=$$?; cat build/unit.log; \
-	exit $$((others | units))
+	@(nice -n 19 $(BIN)/pytest tests/unit; units=$$?; $(BIN)/pytest tests/interop; exit $$((units | $$?))) \
+	  >build/beside.log 2>&1 & beside=$$!; \
+	$(BIN)/pytest tests/behaviour; others=$$?; \
+	wait $$beside; besides=$$?; cat build/beside.log; \
+	exit $$((others | besides))
 
 test-unit: $(READY)
 	$(BIN)/pytest tests/unit
@@ -31,7 +32,7 @@ check: $(READY)
 # pesq is compiled on the spot; without it one row of the masking table is left out.
 bench: $(READY) peers
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --require-hashes -r benchmarks/pesq.txt || echo "pesq needs a C compiler" >&2
-	@failed=0; for name in masking decode dsp_cost calls naive sip capture agent scan; do \
+	@failed=0; for name in masking decode dsp_cost calls naive sip capture agent scan webrtc; do \
 	  $(BIN)/python -m benchmarks.$$name --json benchmarks/results/$$name.json || failed=1; done; exit $$failed
 
 fuzz: $(READY)
@@ -43,7 +44,11 @@ soak: $(READY) peers
 
 peers: build/localstripe/ready
 	@sh tests/peers.sh
-	@sh tests/axe.sh
+	@sh tests/npm.sh
+	@$(MAKE) --no-print-directory build/phone/jssip.js
+
+build/phone/jssip.js: deploy/phone.py
+	$(PYTHON) deploy/phone.py $@
 
 build/localstripe/ready: tests/localstripe.txt
 	$(PYTHON) -m venv build/localstripe

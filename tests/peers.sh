@@ -6,6 +6,7 @@ missing=""
 need() { [ -e "$1" ] || case "$missing " in *" $2 "*) ;; *) missing="$missing $2" ;; esac; }
 need "$(command -v sipp || echo /nowhere)" sip-tester
 need "$(command -v kamailio || ls /usr/sbin/kamailio 2>/dev/null || echo /nowhere)" kamailio
+need "$(find /usr/lib -path '*kamailio/modules/websocket.so' 2>/dev/null | grep . || echo /nowhere)" kamailio-websocket-modules
 need /usr/share/sip-tester/dtmf_2833_1.pcap sip-tester
 need "$(command -v chromium || echo /nowhere)" chromium
 need "$(command -v npm || echo /nowhere)" npm
