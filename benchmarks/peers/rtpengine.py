@@ -205,6 +205,33 @@ class RtpEngine:
             )  # fmt: skip
         return media_port(answer), agent_port
 
+    def transcoded(self, number: int, trunk_remote: Address, agent_remote: Address, key: str) -> tuple[int, int, str]:
+        """Set up a call whose agent speaks Opus under SRTP; the local ports for trunk and agent, and its own key.
+
+        key: the agent's, of a crypto line (RFC 4568). Opus as a browser has it; nothing is masked.
+        """
+        ids: dict[str, Value] = {"call-id": f"call-{number}", "from-tag": "trunk"}
+        common: dict[str, Value] = {"ICE": "remove", "replace": ["origin"], "flags": ["trust-address"]}
+        offer = self.request(
+            {"command": "offer", **ids, **common, "sdp": media(trunk_remote, "trunk"), "transport-protocol": "RTP/SAVP",
+             "DTLS": "off", "SDES": ["only-AES_CM_128_HMAC_SHA1_80"],
+             "codec": {"strip": ["PCMU"], "transcode": ["opus/48000/2"]}}
+        )  # fmt: skip
+        said = str(offer["sdp"])
+        own = re.search(r"^a=crypto:(\d+) AES_CM_128_HMAC_SHA1_80 inline:(\S+)", said, re.MULTILINE)
+        opus = re.search(r"^a=rtpmap:(\d+) opus/48000", said, re.MULTILINE)
+        if own is None or opus is None:
+            raise RuntimeError(f"rtpengine offers no Opus under SRTP: {said!r}")
+        host, port = agent_remote
+        body = (
+            f"v=0\r\no=agent 1 1 IN IP4 {host}\r\ns=-\r\nc=IN IP4 {host}\r\nt=0 0\r\n"
+            f"m=audio {port} RTP/SAVP {opus[1]}\r\na=rtpmap:{opus[1]} opus/48000/2\r\n"
+            f"a=fmtp:{opus[1]} useinbandfec=1\r\na=ptime:20\r\na=sendrecv\r\n"
+            f"a=crypto:{own[1]} AES_CM_128_HMAC_SHA1_80 inline:{key}\r\n"
+        )
+        answer = self.request({"command": "answer", **ids, "to-tag": "agent", **common, "sdp": body})
+        return media_port(answer), media_port(offer), own[2]
+
     def end(self, number: int) -> None:
         """Delete call `number` and free its ports."""
         self.request({"command": "delete", "call-id": f"call-{number}", "from-tag": "trunk", "flags": []})
