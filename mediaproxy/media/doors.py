@@ -14,16 +14,18 @@ import hashlib
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mediaproxy.media.dtls import Association, Certificate
-from mediaproxy.media.ice import Ice
 from mediaproxy.media.rows import Rows
 from mediaproxy.media.source import Address
 from mediaproxy.media.srtp import SUITES, Keyring
+
+if TYPE_CHECKING:  # loaded with the first browser: a worker that starts anew is back sooner without
+    from mediaproxy.media.dtls import Association, Certificate
+    from mediaproxy.media.ice import Ice
 
 _STUN, _DTLS, _RTP = range(4), range(20, 64), range(128, 192)
 """First octets (RFC 7983 section 7)."""
@@ -96,7 +98,8 @@ class Doors:
         if memory is None:
             memory = memoryview(bytearray(octets(capacity)))
         self._keyring, self._reply, self._move = keyring, reply, move
-        self.certificate = _certificate(memory[:_PEM])
+        self._pem = memory[:_PEM]
+        self._certificate: Certificate | None = None
         self._notes: NDArray[Any] = np.frombuffer(memory[_PEM:], _NOTE, capacity)
         self._former = {int(note["port"]): i for i, note in enumerate(self._notes) if note["port"]}
         self._former_notes = self._notes.copy()
@@ -108,12 +111,21 @@ class Doors:
         self._heard = np.zeros(capacity)
         """When a peer has shown last that it is there."""
 
+    @property
+    def certificate(self) -> Certificate:
+        """This box's own, made or found in the memory when it is first asked for."""
+        if self._certificate is None:
+            self._certificate = _certificate(self._pem)
+        return self._certificate
+
     def __contains__(self, slot: int) -> bool:
         return slot in self._doors
 
     def open(self, slot: int, port: int, ice: tuple[str, str], again: bool = False) -> None:
         """Make a slot a browser's: nothing goes in or out before its peer is known. again: its call was here before
         this process; of any other that had the port nothing is left."""
+        from mediaproxy.media.ice import Ice
+
         self._doors[slot] = _Door(port, Peer(ice), Ice(*ice))
         self._on[slot] = True
         self._heard[slot] = np.inf  # nobody was there yet
@@ -128,7 +140,7 @@ class Doors:
             self.open(slot, port, peer.ice)
             door = self._doors[slot]
         if peer.ice != door.peer.ice:
-            door.former, door.ice = door.ice, Ice(*peer.ice)
+            door.former, door.ice = door.ice, type(door.ice)(*peer.ice)
         door.ice.peer = peer.ufrag
         if peer.fingerprint != door.peer.fingerprint and peer.fingerprint[1]:
             door.keyed, door.association = False, None
@@ -249,6 +261,8 @@ class Doors:
         """Make the association that there is none of yet; another one, a few times, where it has failed: whoever can
         forge a datagram of the peer's could else silence it."""
         if door.tries and (door.association is None or door.association.failed):
+            from mediaproxy.media.dtls import Association
+
             door.tries -= 1
             door.association = Association(self.certificate, door.peer.active, door.peer.fingerprint, now)
 
@@ -305,6 +319,8 @@ def _print(peer: Peer) -> bytes:
 
 def _certificate(memory: memoryview) -> Certificate:
     """The one in the memory; a new one is left there."""
+    from mediaproxy.media.dtls import Certificate
+
     (size,) = struct.unpack("<I", memory[:4])
     if 0 < size <= _PEM - 4:
         return Certificate(bytes(memory[4 : 4 + size]))

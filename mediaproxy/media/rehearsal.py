@@ -10,13 +10,25 @@ import struct
 import numpy as np
 
 from dsp import g711, synth
+from mediaproxy.config import PeerConfig
+from mediaproxy.media.codec.coded import CODED
 from mediaproxy.media.engine import Engine
 from mediaproxy.media.modes import Mode
 from mediaproxy.media.rows import Rows
 
 
-def rehearse() -> None:
-    """Send speech, keys, an event and gaps through an engine in every mode."""
+def rehearse(peers: tuple[PeerConfig, ...] = ()) -> None:
+    """Send speech, keys, an event and gaps through an engine in every mode; load what browsers and coded legs need
+    where there are any: a worker without is back sooner."""
+    if any(peer.registered or peer.srtp == "dtls" for peer in peers):
+        from mediaproxy.media import dtls, ice
+
+        dtls.Certificate()
+        ice.Ice("", "")
+    if any(peer.registered or peer.srtp == "dtls" or {"opus", "g722"} & set(peer.codecs) for peer in peers):
+        for coded in CODED.values():
+            coded.encoder({})
+            coded.decoder()
     rng = np.random.default_rng(0)
     keys, _ = synth.keying([synth.Press(key, 80) for key in (0, 7)], rng, (80, 80), 100, -60)
     octets = g711.encode(np.concatenate([synth.speechlike(0.3, rng), keys]), g711.PCMU).tobytes()

@@ -91,7 +91,7 @@ class Worker:
         self._tap = Tap(process.channels["recording"])
         capacity = 2 * (config.media.max_calls + EMERGENCY_CALLS)
         _raise_descriptors(2 * capacity)
-        rehearse()
+        rehearse(config.peers)
         self._engine = Engine(capacity, _kept(process.memory.get("egress"), egress.octets(capacity)))
         self._keyring = Keyring(capacity, _kept(process.memory.get("srtp"), srtp.octets(capacity)))
         self._pump = Pump(capacity)
@@ -286,7 +286,7 @@ class Worker:
     def _open(self, message: m.OpenCall) -> None:
         known = self._calls.get(message.call)
         if known is not None:  # asked twice, by a signalling that has heard of two restarts at once
-            self._signalling.send(m.Opened(known.id, known.ports, self._doors.certificate.fingerprint))
+            self._signalling.send(m.Opened(known.id, known.ports, self._print(message)))
             return
         now = self._clock()
         refusal = self._no_room(message)
@@ -329,7 +329,10 @@ class Worker:
         call.route = message.route
         if call.record:
             self._tap.start(call.id, call.number, now, call.route, self._mode(call))
-        self._signalling.send(m.Opened(call.id, call.ports, self._doors.certificate.fingerprint))
+        self._signalling.send(m.Opened(call.id, call.ports, self._print(message)))
+
+    def _print(self, message: m.OpenCall) -> str:
+        return self._doors.certificate.fingerprint if any(leg.ice[0] for leg in message.legs) else ""
 
     def _no_room(self, message: m.OpenCall) -> str:
         """Why a call cannot be taken; empty where it can. One that was here before a restart always can."""

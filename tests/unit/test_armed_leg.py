@@ -110,7 +110,7 @@ class World(RuleBasedStateMachine):
         return vault
 
     def a_worker(self) -> Worker:
-        media_worker.rehearse = lambda: None  # a rehearsal of audio, of which there is none here
+        media_worker.rehearse = lambda peers: None  # a rehearsal of audio, of which there is none here
         names = ("signalling", "vault-keys", "recording", "supervisor")
         channels = {name: self.ends[f"media-0>{name}"] for name in names}
         return Worker(Process("media-0", self.config, channels, {}, {}))

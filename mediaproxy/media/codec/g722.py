@@ -1,13 +1,14 @@
 """G.722 (ITU-T G.722, RFC 3551 section 4.5.2): 16 kHz in 64 kbit/s, through PyAV, with narrowband audio at this side.
 
 Its RTP clock is 8 kHz by an old mistake that everybody keeps, so an octet is a sample of the audio here.
+
+PyAV is loaded with the first leg that needs it: a worker that starts anew is back sooner without.
 """
 
 from __future__ import annotations
 
 from typing import Any, Final
 
-import av
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,6 +26,9 @@ class Encoder:
     """One stream."""
 
     def __init__(self) -> None:
+        import av
+
+        self._frame = av.AudioFrame.from_ndarray
         self._codec: Any = av.CodecContext.create("g722", "w")
         self._codec.sample_rate, self._codec.layout, self._codec.format = 16_000, "mono", "s16"
         self._codec.options = {"frame_size": str(2 * _UNIT)}
@@ -40,7 +44,7 @@ class Encoder:
         line = np.concatenate([self._past, wide])
         self._past = line[-(_TAPS - 1) :]
         out = np.clip(np.rint(2 * np.convolve(line, _FILTER, "valid")), -32768, 32767).astype(np.int16)
-        frame = av.AudioFrame.from_ndarray(out[None, :], format="s16", layout="mono")
+        frame = self._frame(out[None, :], format="s16", layout="mono")
         frame.sample_rate = 16_000
         return b"".join(bytes(packet) for packet in self._codec.encode(frame)) or None
 
@@ -49,6 +53,9 @@ class Decoder:
     """One stream."""
 
     def __init__(self) -> None:
+        import av
+
+        self._packet, self._error = av.Packet, av.FFmpegError
         self._codec: Any = av.CodecContext.create("g722", "r")
         self._codec.sample_rate, self._codec.layout = 16_000, "mono"
         self._past = np.zeros(_TAPS - 1, np.float32)
@@ -56,8 +63,8 @@ class Decoder:
     def decode(self, packet: bytes) -> NDArray[np.int16] | None:
         """int16[n] at 8 kHz of uint8[n]; None of nothing."""
         try:
-            frames = self._codec.decode(av.Packet(packet)) if packet else []  # FFmpeg takes nothing for the end
-        except av.FFmpegError:
+            frames = self._codec.decode(self._packet(packet)) if packet else []  # FFmpeg takes nothing for the end
+        except self._error:
             return None
         if not frames:
             return None

@@ -8,10 +8,11 @@ it); the functions used have been the same since libopus 1.1.
 from __future__ import annotations
 
 import ctypes.util
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
-import av
 import numpy as np
 from cffi import FFI
 from numpy.typing import NDArray
@@ -34,9 +35,7 @@ _COMPLEXITY: Final = 1
 """Of 0 to 10. At 8 kHz and 24 kbit/s 1 takes 104 µs a packet of 20 ms and PESQ says 4.41; 5 takes 237 and has 4.43, 10
 takes 296 and has 4.43 (recorded prompts)."""
 
-_ffi = FFI()
-_ffi.cdef(
-    """
+_DECLARED: Final = """
     void *opus_encoder_create(int32_t rate, int channels, int application, int *error);
     void opus_encoder_destroy(void *state);
     int opus_encoder_ctl(void *state, int request, ...);
@@ -51,18 +50,21 @@ _ffi.cdef(
     int opus_packet_pad(unsigned char *data, int32_t length, int32_t most);
     int opus_decode(void *state, const unsigned char *data, int32_t length, int16_t *pcm, int size, int fec);
     """
-)
 
 
+_ffi = FFI()
+
+
+@cache
 def _library() -> Any:
-    beside = sorted(Path(av.__file__).parent.parent.glob("av.libs/libopus-*.so*"))
+    """libopus, loaded with the first leg that needs it: a worker that starts anew is back sooner without."""
+    _ffi.cdef(_DECLARED)
+    spec = find_spec("av")
+    beside = sorted(Path(spec.origin).parent.parent.glob("av.libs/libopus-*.so*")) if spec and spec.origin else []
     name = str(beside[0]) if beside else ctypes.util.find_library("opus")
     if name is None:
         raise ImportError("libopus is neither beside PyAV nor on the system")
     return _ffi.dlopen(name)
-
-
-_lib: Final = _library()
 
 
 class Encoder:
@@ -76,18 +78,19 @@ class Encoder:
     """
 
     def __init__(self, most: int = BITRATE) -> None:
+        self._lib = _library()
         error = _ffi.new("int *")
-        state = _lib.opus_encoder_create(RATE, 1, _VOIP, error)
+        state = self._lib.opus_encoder_create(RATE, 1, _VOIP, error)
         if error[0] != _OK:
             raise MemoryError("no Opus encoder")
-        self._state = _ffi.gc(state, _lib.opus_encoder_destroy)
+        self._state = _ffi.gc(state, self._lib.opus_encoder_destroy)
         self._rate = min(max(most, LEAST_BITRATE), BITRATE)
         for request, value in (
             (_SET_BITRATE, self._rate), (_SET_VBR, 0), (_SET_COMPLEXITY, _COMPLEXITY), (_SET_FEC, 0),
         ):  # fmt: skip
-            _lib.opus_encoder_ctl(self._state, request, _ffi.cast("int", value))
+            self._lib.opus_encoder_ctl(self._state, request, _ffi.cast("int", value))
         self._out = _ffi.new("unsigned char[1276]")
-        self._join = _ffi.gc(_lib.opus_repacketizer_create(), _lib.opus_repacketizer_destroy)
+        self._join = _ffi.gc(self._lib.opus_repacketizer_create(), self._lib.opus_repacketizer_destroy)
 
     def encode(self, pcm: NDArray[np.int16]) -> bytes | None:
         """A packet of int16[n]; None where n is no multiple of 2.5 ms, or too long."""
@@ -97,13 +100,13 @@ class Encoder:
         part = next((s for s in sorted(_FRAMES, reverse=True) if size % s == 0), 0)
         if not part or not 0 < size <= LONGEST:
             return None
-        join = _lib.opus_repacketizer_init(self._join)
+        join = self._lib.opus_repacketizer_init(self._join)
         frames = [self._frame(pcm[at : at + part]) for at in range(0, size, part)]  # kept: it holds on to them
-        if any(frame is None or _lib.opus_repacketizer_cat(join, frame, len(frame)) != _OK for frame in frames):
+        if any(frame is None or self._lib.opus_repacketizer_cat(join, frame, len(frame)) != _OK for frame in frames):
             return None
         whole = self._octets(size)
-        length = _lib.opus_repacketizer_out(join, self._out, whole)
-        if length <= 0 or _lib.opus_packet_pad(self._out, length, whole) != _OK:
+        length = self._lib.opus_repacketizer_out(join, self._out, whole)
+        if length <= 0 or self._lib.opus_packet_pad(self._out, length, whole) != _OK:
             return None
         return bytes(_ffi.buffer(self._out, whole))
 
@@ -114,7 +117,7 @@ class Encoder:
     def _frame(self, pcm: NDArray[np.int16]) -> bytes | None:
         pcm = np.ascontiguousarray(pcm, np.int16)
         most = self._octets(len(pcm))
-        length = _lib.opus_encode(self._state, _ffi.cast("int16_t *", pcm.ctypes.data), len(pcm), self._out, most)
+        length = self._lib.opus_encode(self._state, _ffi.cast("int16_t *", pcm.ctypes.data), len(pcm), self._out, most)
         return bytes(_ffi.buffer(self._out, length)) if length > 0 else None
 
 
@@ -133,11 +136,12 @@ class Decoder:
     """One stream."""
 
     def __init__(self) -> None:
+        self._lib = _library()
         error = _ffi.new("int *")
-        state = _lib.opus_decoder_create(RATE, 1, error)
+        state = self._lib.opus_decoder_create(RATE, 1, error)
         if error[0] != _OK:
             raise MemoryError("no Opus decoder")
-        self._state = _ffi.gc(state, _lib.opus_decoder_destroy)
+        self._state = _ffi.gc(state, self._lib.opus_decoder_destroy)
         self._pcm = np.zeros(LONGEST, np.int16)
         self._at = _ffi.cast("int16_t *", self._pcm.ctypes.data)
 
@@ -151,5 +155,5 @@ class Decoder:
         return self._run(packet, size, 1) if size == _repeated(packet) else None
 
     def _run(self, packet: bytes, size: int, fec: int) -> NDArray[np.int16] | None:
-        found = _lib.opus_decode(self._state, packet, len(packet), self._at, size, fec) if packet else -1
+        found = self._lib.opus_decode(self._state, packet, len(packet), self._at, size, fec) if packet else -1
         return self._pcm[:found].copy() if found > 0 else None
