@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsp import g711
+from mediaproxy import log
 from mediaproxy.media.codec.coded import CODED, Decoder, Encoder
 from mediaproxy.media.rows import Rows
 from mediaproxy.media.wire import rtp
@@ -122,9 +123,10 @@ class Transcoder:
             try:
                 before = self._recovered(leg, packet, sequence)
                 pcm = leg.decoder.decode(packet)
-            except Exception:  # a codec's bug is one leg's trouble
+            except Exception as error:  # a codec's bug is one leg's trouble
                 before = pcm = None
                 leg.decoder = CODED[leg.coding.encoding].decoder()
+                self._tell(slot, error)
             if pcm is None or len(pcm) > _LONGEST:
                 self.failed[slot] += 1
                 keep[row] = False
@@ -226,8 +228,9 @@ class Transcoder:
                 self._name(line, leg.coding.audio[1])
                 try:
                     coded = leg.encoder.encode(g711.DECODE_INT16[_LAWS.index(kind)][line[start:length]])
-                except Exception:
+                except Exception as error:
                     leg.encoder = CODED[leg.coding.encoding].encoder(dict(leg.coding.parameters))
+                    self._tell(slot, error)
             if coded is None or start + len(coded) > line.size:
                 self.failed[slot] += 1
                 line[:length] = 0
@@ -239,6 +242,11 @@ class Transcoder:
             rows.length[row] = end
         if not keep.all():
             rows.keep(np.flatnonzero(keep))
+
+    def _tell(self, slot: int, error: Exception) -> None:
+        """Log the first failure of a leg; the others are counted."""
+        if not self.failed[slot]:
+            log.get().error("codec-failed", exc_info=error)
 
     @staticmethod
     def _scale(duration: NDArray[np.uint8], times: int, by: int) -> None:

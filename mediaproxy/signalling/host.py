@@ -128,7 +128,10 @@ class Host:
 
     def _going(self, flow: str) -> None:
         """A browser's page is closed: nobody is there to say BYE."""
-        self._b2bua.gone(flow, "page-closed", time.monotonic())
+        try:
+            self._b2bua.gone(flow, "page-closed", time.monotonic())
+        except Exception as error:  # a bug: it ends when consent does
+            self._bug(error)
         self._after()
 
     def _vouch(self, question: m.Vouch) -> None:

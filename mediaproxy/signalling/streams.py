@@ -131,7 +131,7 @@ class Streams:
         self._browsers: dict[int, WebSocket] = {}
         self._tls = {side: certificates.Tls(tls) for side in ("trunk", "agent") if (tls := config.side(side).tls)}
         self._by_number: dict[int, Stream | WebSocket] = {}
-        self._by_place: dict[tuple[str, str, str, int], Stream | WebSocket] = {}
+        self._by_place: dict[tuple[str, str, str, int], Stream] = {}
         self._opening: dict[tuple[str, str, str, int], Opening] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._contexts: dict[str, ssl.SSLContext] = {}
@@ -216,12 +216,12 @@ class Streams:
         browser = isinstance(stream, WebSocket)
         most, a_host = (BROWSERS, BROWSERS) if browser else (CONNECTIONS, A_HOST)
         kept = len(self._browsers) if browser else len(self._by_number) - len(self._browsers)
-        host = f"browsers of {host}" if browser else host
-        full = kept >= most or self._hosts.get(host, 0) >= a_host
+        counted = _counted(stream)
+        full = kept >= most or self._hosts.get(counted, 0) >= a_host
         if full or not (made or browser or self._admit(side, stream.hop)):
             self.strangers += 1
             return False
-        self._hosts[host] = self._hosts.get(host, 0) + 1
+        self._hosts[counted] = self._hosts.get(counted, 0) + 1
         self._by_number[stream.hop.connection] = stream
         if isinstance(stream, WebSocket):
             self._browsers[stream.hop.connection] = stream
@@ -234,10 +234,10 @@ class Streams:
         hop = stream.hop
         if self._by_number.pop(hop.connection, None) is None:
             return
-        host = f"browsers of {hop.host}" if isinstance(stream, WebSocket) else hop.host
-        self._hosts[host] -= 1
-        if not self._hosts[host]:
-            del self._hosts[host]
+        counted = _counted(stream)
+        self._hosts[counted] -= 1
+        if not self._hosts[counted]:
+            del self._hosts[counted]
         place = (side, hop.transport, hop.host, hop.port)
         if self._by_place.get(place) is stream:
             del self._by_place[place]
@@ -311,3 +311,9 @@ class Streams:
                     browser.close()
                 elif silent > BROWSER_PING:
                     browser.ping()
+
+
+def _counted(stream: Stream | WebSocket) -> str:
+    """By what a host's connections are counted: its browsers apart, of which a whole site may come from one address."""
+    host: str = stream.hop.host
+    return f"browsers of {host}" if isinstance(stream, WebSocket) else host

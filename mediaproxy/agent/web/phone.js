@@ -9,15 +9,14 @@ const WHY = {
   "WebRTC Error": "The other side has refused that, and the call has ended.",
 };
 const DIALLED = /^\+?[0-9*#]+$/;
-
 const TITLE = document.title;
-
 const AGAIN_MS = 5000;
 
 let agent = null; // of JsSIP: what is registered
 let call = null;
 let held = false, muted = false, taken = false;
 let since = 0; // when both were connected, in milliseconds
+let bell = null;
 
 async function available() {
   return (await fetch("/web/phone.json", { cache: "no-store" })).json();
@@ -32,8 +31,6 @@ function load(url) {
 function say(text) {
   $("phone-say").textContent = text;
 }
-
-let bell = null;
 
 function ring(on) {
   document.title = on ? `☎ ${TITLE}` : TITLE;
@@ -114,34 +111,47 @@ function listen(connection) {
   });
 }
 
+const bearer = async () => `Bearer ${await token()}`;
+
+async function renew() { // a token that may have ended meanwhile
+  try {
+    agent?.set("authorization_jwt", await bearer());
+  } catch { /* signed out: the page says so */ }
+}
+
+async function again() {
+  await renew();
+  if (agent?.isConnected()) agent.register();
+}
+
 export async function start(extension) {
   const { url, library } = await available();
   if (!url) return;
-  if (!globalThis.JsSIP) await load(library);
+  $("phone").hidden = false;
+  try {
+    if (!globalThis.JsSIP) await load(library);
+  } catch (error) {
+    say(error.message);
+    return show();
+  }
   const JsSIP = globalThis.JsSIP;
-  const bearer = async () => `Bearer ${await token()}`;
   agent = new JsSIP.UA({
     sockets: [new JsSIP.WebSocketInterface(url)], uri: `sip:${encodeURIComponent(extension)}@${new URL(url).hostname}`,
     authorization_jwt: await bearer(), register_expires: 300, session_timers: false, user_agent: "Flattone desk",
     connection_recovery_min_interval: 1, connection_recovery_max_interval: 2,
   });
-  agent.on("connected", async () => agent?.set("authorization_jwt", await bearer()));
+  agent.on("connected", renew);
   agent.on("disconnected", show);
   agent.on("registered", () => { if (!call) say("Ready."); show(); });
   agent.on("unregistered", show);
-  agent.on("registrationFailed", async ({ cause }) => {
+  agent.on("registrationFailed", ({ cause }) => {
     say(`This phone could not be registered: ${cause}.`);
     show();
-    await new Promise((done) => setTimeout(done, AGAIN_MS)); // the token may have ended meanwhile
-    try {
-      agent?.set("authorization_jwt", await bearer());
-      if (agent?.isConnected() && !agent.isRegistered()) agent.register();
-    } catch {} // signed out: the page says so
+    setTimeout(() => !agent?.isRegistered() && again(), AGAIN_MS);
   });
-  agent.on("registrationExpiring", async () => { agent.set("authorization_jwt", await bearer()); agent.register(); });
+  agent.on("registrationExpiring", again);
   agent.on("newRTCSession", ({ session }) => take(session));
   agent.start();
-  $("phone").hidden = false;
   show();
 }
 
