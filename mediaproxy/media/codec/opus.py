@@ -72,8 +72,8 @@ class Encoder:
     keyed, does not show in its size. Packets of a length that Opus has no frame for are several frames.
 
     No packet repeats the one before (FEC, which a peer may do without: RFC 7587 section 7): in packets of one size that
-    takes so much from what is said that steady tones come out up to four times as loud, or not at all (libopus 1.6.1, of
-    complexity 2 and more, in packets of 20 and 60 ms).
+    takes so much from what is said that steady tones come out up to four times as loud, or not at all (libopus 1.6.1,
+    from complexity 2 on, in packets of 20 and 60 ms).
 
     most: bits a second that the peer takes (maxaveragebitrate).
     """
